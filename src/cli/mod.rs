@@ -1,0 +1,1 @@
+//! One file a command. Commands print; they never decide.

@@ -1,0 +1,154 @@
+//! IP ranges as Exchange writes them: one address, `lo-hi`, or CIDR; IPv4 and IPv6.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+/// A closed range of addresses of one family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct IpRange {
+    low: IpAddr,
+    high: IpAddr,
+}
+
+/// Why a text is no range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RangeError {
+    /// Not an address, range or network.
+    #[error("`{0}` is no IP address, `low-high` range or CIDR network")]
+    Syntax(String),
+    /// `high` below `low`.
+    #[error("the range `{0}` ends before it starts")]
+    Reversed(String),
+    /// One end IPv4, the other IPv6.
+    #[error("the range `{0}` mixes IPv4 and IPv6")]
+    Mixed(String),
+    /// Host bits set behind the prefix.
+    #[error("`{text}` has host bits set; the network is `{network}`")]
+    HostBits {
+        /// As written.
+        text: String,
+        /// What was probably meant.
+        network: String,
+    },
+}
+
+impl IpRange {
+    /// Reads a range. An IPv6 zone id (`%11`) is dropped.
+    pub fn parse(text: &str) -> Result<Self, RangeError> {
+        let syntax = || RangeError::Syntax(text.to_owned());
+        let addr = |s: &str| {
+            let s = s.trim();
+            s.split_once('%').map_or(s, |(a, _)| a).parse::<IpAddr>().map_err(|_| syntax())
+        };
+        if text.contains('/') {
+            let net: IpNet = text.trim().parse().map_err(|_| syntax())?;
+            if net.network() != net.addr() {
+                return Err(RangeError::HostBits { text: text.into(), network: net.trunc().to_string() });
+            }
+            return Ok(Self { low: net.network(), high: net.broadcast() });
+        }
+        let Some((low, high)) = text.split_once('-') else {
+            let one = addr(text)?;
+            return Ok(Self { low: one, high: one });
+        };
+        let (low, high) = (addr(low)?, addr(high)?);
+        if low.is_ipv4() != high.is_ipv4() {
+            return Err(RangeError::Mixed(text.into()));
+        }
+        if high < low {
+            return Err(RangeError::Reversed(text.into()));
+        }
+        Ok(Self { low, high })
+    }
+
+    /// All of IPv4.
+    pub fn all_v4() -> Self {
+        Self { low: Ipv4Addr::UNSPECIFIED.into(), high: Ipv4Addr::BROADCAST.into() }
+    }
+
+    /// All of IPv6.
+    pub fn all_v6() -> Self {
+        Self { low: Ipv6Addr::UNSPECIFIED.into(), high: Ipv6Addr::from(u128::MAX).into() }
+    }
+
+    /// Whether `ip` lies inside. An IPv4-mapped IPv6 address counts as IPv4.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        ip.is_ipv4() == self.low.is_ipv4() && self.low <= ip && ip <= self.high
+    }
+
+    /// Addresses inside, less one (so that all of IPv6 fits). Fewer is more specific.
+    pub fn breadth(&self) -> u128 {
+        bits(self.high) - bits(self.low)
+    }
+
+    /// Whether the two share an address without one lying inside the other: a configuration
+    /// error on one binding (exchange-edge.md 1.1).
+    pub fn crosses(&self, other: &Self) -> bool {
+        if self.low.is_ipv4() != other.low.is_ipv4() {
+            return false;
+        }
+        let apart = self.high < other.low || other.high < self.low;
+        let nested = (self.low <= other.low && other.high <= self.high)
+            || (other.low <= self.low && self.high <= other.high);
+        !apart && !nested
+    }
+}
+
+fn bits(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+impl fmt::Display for IpRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.low == self.high {
+            write!(f, "{}", self.low)
+        } else {
+            write!(f, "{}-{}", self.low, self.high)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(text: &str) -> IpRange {
+        IpRange::parse(text).unwrap()
+    }
+
+    #[test]
+    fn the_three_forms_are_read() {
+        assert_eq!(range("192.0.2.1-192.0.2.9").to_string(), "192.0.2.1-192.0.2.9");
+        assert_eq!(range("192.0.2.0/30").to_string(), "192.0.2.0-192.0.2.3");
+        assert_eq!(range("fe80::1%11").to_string(), "fe80::1");
+        assert_eq!(range("::/0"), IpRange::all_v6());
+        assert_eq!(range("0.0.0.0-255.255.255.255"), IpRange::all_v4());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert!(matches!(IpRange::parse("192.0.2.9-192.0.2.1"), Err(RangeError::Reversed(_))));
+        assert!(matches!(IpRange::parse("192.0.2.9-::1"), Err(RangeError::Mixed(_))));
+        assert!(matches!(IpRange::parse("192.0.2.9/24"), Err(RangeError::HostBits { .. })));
+        assert!(matches!(IpRange::parse("contoso.com"), Err(RangeError::Syntax(_))));
+    }
+
+    #[test]
+    fn partial_overlap_is_told_from_nesting() {
+        assert!(range("10.0.0.1-10.0.0.5").crosses(&range("10.0.0.4-10.0.0.9")));
+        assert!(!range("10.0.0.0/8").crosses(&range("10.0.0.4-10.0.0.9")));
+        assert!(!range("10.0.0.0/8").crosses(&range("10.0.0.0/8")));
+        assert!(!range("::/0").crosses(&range("0.0.0.0/0")));
+    }
+
+    #[test]
+    fn a_mapped_address_is_its_ipv4_self() {
+        assert!(range("10.0.0.0/8").contains("::ffff:10.1.2.3".parse().unwrap()));
+    }
+}

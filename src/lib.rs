@@ -1,0 +1,15 @@
+//! Gatepost, an SMTP relay for the edge of a mail network.
+//!
+//! Mail moves through the rooms below from left to right, once:
+//! `receive` → `message` → `queue` → `route` → `send`.
+
+pub mod cli;
+pub mod config;
+pub mod log;
+pub mod message;
+pub mod queue;
+pub mod receive;
+pub mod route;
+pub mod send;
+pub mod smtp;
+pub mod tls;

@@ -1,0 +1,1 @@
+//! Exchange's logs: protocol log lines, files, rotation; and the session event.

@@ -1,0 +1,1 @@
+//! The spool, delivery queues, the retry ladder, expiry and delivery status notifications.

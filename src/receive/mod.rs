@@ -1,0 +1,1 @@
+//! SMTP in: listeners, connector selection, the dialogue and its limits.

@@ -1,0 +1,1 @@
+//! From a recipient to a send connector and its next hops.

@@ -1,0 +1,1 @@
+//! SMTP out: connections, transactions, LMTP and Maildir.

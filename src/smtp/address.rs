@@ -1,0 +1,188 @@
+//! Mailboxes as SMTP writes them (RFC 5321 section 4.1.2, RFC 6531 section 3.3).
+
+use std::fmt;
+
+/// Longest address taken, as in Exchange without long addresses (exchange-edge.md 1.3).
+pub const MAX_ADDRESS: usize = 571;
+
+/// `local-part@domain`, kept exactly as the client wrote it: a quoted local part keeps its
+/// quotes, so that it can be forwarded.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Address {
+    text: Box<str>,
+    at: u16,
+}
+
+/// Why a text is no mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// No `@` outside quotes, or nothing on one side of it.
+    #[error("an address has the form local-part@domain")]
+    Form,
+    /// Over [`MAX_ADDRESS`] bytes.
+    #[error("the address is longer than {MAX_ADDRESS} bytes")]
+    TooLong,
+    /// Not a Dot-string or Quoted-string.
+    #[error("the local part is not valid")]
+    LocalPart,
+    /// Not a domain or address literal.
+    #[error("the domain is not valid")]
+    Domain,
+}
+
+impl Address {
+    /// Reads a mailbox without angle brackets or source route.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if text.len() > MAX_ADDRESS {
+            return Err(AddressError::TooLong);
+        }
+        let at = local_part_end(text)?;
+        check_domain(&text[at + 1..])?;
+        Ok(Self { text: text.into(), at: at as u16 })
+    }
+
+    /// The whole address as written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The part before the `@`, with its quotes if it has any.
+    pub fn local_part(&self) -> &str {
+        &self.text[..usize::from(self.at)]
+    }
+
+    /// The part behind the `@`, in the case it was written in.
+    pub fn domain(&self) -> &str {
+        &self.text[usize::from(self.at) + 1..]
+    }
+
+    /// Whether SMTPUTF8 is not needed to send it.
+    pub fn is_ascii(&self) -> bool {
+        self.text.is_ascii()
+    }
+}
+
+/// Index of the `@` that ends the local part.
+fn local_part_end(text: &str) -> Result<usize, AddressError> {
+    let bytes = text.as_bytes();
+    if bytes.first() == Some(&b'"') {
+        let mut i = 1;
+        loop {
+            match bytes.get(i) {
+                // qtextSMTP is %d32-33 / %d35-91 / %d93-126; a pair may be %d32-126.
+                Some(b'\\') => match bytes.get(i + 1) {
+                    Some(32..=126) => i += 2,
+                    _ => return Err(AddressError::LocalPart),
+                },
+                Some(b'"') => break,
+                Some(32..=126 | 128..) => i += 1,
+                _ => return Err(AddressError::LocalPart),
+            }
+        }
+        return if bytes.get(i + 1) == Some(&b'@') && bytes.len() > i + 2 {
+            Ok(i + 1)
+        } else {
+            Err(AddressError::Form)
+        };
+    }
+    let at = text.find('@').ok_or(AddressError::Form)?;
+    if at == 0 || at + 1 == text.len() {
+        return Err(AddressError::Form);
+    }
+    let dot_string = text[..at].split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext));
+    if dot_string { Ok(at) } else { Err(AddressError::LocalPart) }
+}
+
+/// RFC 5322 section 3.2.3, with UTF-8 as RFC 6531 extends it.
+fn is_atext(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b >= 128 || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
+}
+
+fn check_domain(domain: &str) -> Result<(), AddressError> {
+    if let Some(literal) = domain.strip_prefix('[') {
+        let inner = literal.strip_suffix(']').ok_or(AddressError::Domain)?;
+        let v6 = inner.get(..5).is_some_and(|tag| tag.eq_ignore_ascii_case("IPv6:"));
+        let good = if v6 {
+            inner[5..].parse::<std::net::Ipv6Addr>().is_ok()
+        } else {
+            inner.parse::<std::net::Ipv4Addr>().is_ok()
+        };
+        return if good { Ok(()) } else { Err(AddressError::Domain) };
+    }
+    let label = |l: &str| {
+        !l.is_empty()
+            && l.len() <= 63
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b >= 128)
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+    };
+    if domain.len() <= 255 && domain.split('.').all(label) { Ok(()) } else { Err(AddressError::Domain) }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{}>", self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_addresses_keep_their_spelling() {
+        for text in [
+            "a@b",
+            "Don.Hall@Contoso.com",
+            "\"john doe\"@x.example",
+            "\"a@b\\\"c\"@x.example",
+            "a@[127.0.0.1]",
+            "a@[IPv6:::1]",
+            "用户@例え.jp",
+            "a+b=c@x",
+            "a%b@x",
+            "a!b@x",
+        ] {
+            let a = Address::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(a.as_str(), text);
+            assert_eq!(format!("{}@{}", a.local_part(), a.domain()), text);
+        }
+    }
+
+    #[test]
+    fn bad_addresses_are_refused() {
+        for text in [
+            "",
+            "a",
+            "@b",
+            "a@",
+            "a@@b",
+            "a@b@c",
+            ".a@b",
+            "a..b@c",
+            "a.@b",
+            "a b@c",
+            "a@b c",
+            "a@-b",
+            "a@b-",
+            "a@b..c",
+            "a@[300.1.1.1]",
+            "a@[::1]",
+            "\"a@b",
+            "\"a\"b@c",
+            "a@b.",
+            "a\r@b",
+            "a@b\n",
+            "<a@b>",
+        ] {
+            assert!(Address::parse(text).is_err(), "{text:?}");
+        }
+        assert_eq!(Address::parse(&format!("{}@b", "a".repeat(600))), Err(AddressError::TooLong));
+    }
+}

@@ -1,0 +1,1 @@
+//! Certificates, server and client settings, peer verification, and the facts of a finished handshake.
