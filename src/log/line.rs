@@ -1,0 +1,131 @@
+//! One field, one line: the CSV rules of exchange-edge.md 4.1.
+
+/// Longest field written; a longer one is cut and marked, so that one peer cannot fill the log.
+const MAX_FIELD: usize = 8 * 1024;
+
+/// What cutting leaves behind.
+const CUT_MARK: &str = "[...]";
+
+const PLAIN: u8 = 0;
+const NEEDS_QUOTES: u8 = 1;
+const NEEDS_ESCAPE: u8 = 2;
+
+/// What each byte asks of the field around it.
+static CLASS: [u8; 256] = {
+    let mut class = [PLAIN; 256];
+    class[b',' as usize] = NEEDS_QUOTES;
+    class[b'"' as usize] = NEEDS_QUOTES;
+    let mut control = 0;
+    while control < 0x20 {
+        class[control] = NEEDS_ESCAPE;
+        control += 1;
+    }
+    class[0x7F] = NEEDS_ESCAPE;
+    class
+};
+
+/// Appends a field: as it is, or wrapped in `"` with quotes doubled when it holds a comma or a
+/// quote.
+///
+/// Control characters become `\xNN`: what a peer sends must never start a line of its own.
+pub(super) fn push_field(out: &mut String, field: &str) {
+    let (field, cut) = shorten(field);
+    let class = field.bytes().fold(PLAIN, |class, byte| class | CLASS[usize::from(byte)]);
+    if class == PLAIN {
+        out.push_str(field);
+        out.push_str(cut);
+        return;
+    }
+    let quoted = class & NEEDS_QUOTES != 0;
+    if quoted {
+        out.push('"');
+    }
+    let mut rest = field;
+    while let Some(at) = rest.bytes().position(|byte| CLASS[usize::from(byte)] != PLAIN && byte != b',') {
+        // Bytes with a class are ASCII, so both cuts fall on character boundaries.
+        out.push_str(&rest[..at]);
+        match rest.as_bytes()[at] {
+            b'"' => out.push_str("\"\""),
+            control => {
+                out.push_str("\\x");
+                out.push(hex(control >> 4));
+                out.push(hex(control & 15));
+            }
+        }
+        rest = &rest[at + 1..];
+    }
+    out.push_str(rest);
+    out.push_str(cut);
+    if quoted {
+        out.push('"');
+    }
+}
+
+fn shorten(field: &str) -> (&str, &'static str) {
+    if field.len() <= MAX_FIELD {
+        return (field, "");
+    }
+    (&field[..field.floor_char_boundary(MAX_FIELD)], CUT_MARK)
+}
+
+fn hex(nibble: u8) -> char {
+    char::from(b"0123456789ABCDEF"[usize::from(nibble & 15)])
+}
+
+/// A reply as newer Exchange builds log it (exchange-edge.md 4.2): one line whatever its length,
+/// and two blanks behind the code of a multi-line one:
+/// `250  edge01.lab.test Hello [203.0.113.9] SIZE 37748736 PIPELINING`.
+///
+/// `lines` are the reply's lines without their code.
+pub fn folded<S: AsRef<str>>(code: u16, lines: &[S]) -> String {
+    let mut text = code.to_string();
+    if lines.len() > 1 {
+        text.push(' ');
+    }
+    for line in lines {
+        text.push(' ');
+        text.push_str(line.as_ref());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(text: &str) -> String {
+        let mut out = String::new();
+        push_field(&mut out, text);
+        out
+    }
+
+    #[test]
+    fn only_commas_and_quotes_ask_for_quotes() {
+        assert_eq!(field(""), "");
+        assert_eq!(field(" CN=a b"), " CN=a b");
+        assert_eq!(field("a;b 'c'"), "a;b 'c'");
+        assert_eq!(field("220 x ready at Mon, 5 Oct"), "\"220 x ready at Mon, 5 Oct\"");
+        assert_eq!(field("say \"hi\""), "\"say \"\"hi\"\"\"");
+        assert_eq!(field("grüße, ja"), "\"grüße, ja\"");
+    }
+
+    #[test]
+    fn a_peer_cannot_start_a_line_of_its_own() {
+        assert_eq!(field("EHLO x\r\n2026,fake"), "\"EHLO x\\x0D\\x0A2026,fake\"");
+        assert_eq!(field("a\0b\x7f\x1b"), "a\\x00b\\x7F\\x1B");
+    }
+
+    #[test]
+    fn a_huge_field_is_cut_at_a_character() {
+        let long = "ü".repeat(MAX_FIELD);
+        let out = field(&long);
+        assert!(out.len() <= MAX_FIELD + CUT_MARK.len());
+        assert!(out.ends_with("ü[...]"));
+    }
+
+    #[test]
+    fn folding_puts_two_blanks_behind_the_code_of_many_lines() {
+        assert_eq!(folded(250, &["a Hello [::1]", "SIZE 1", "DSN"]), "250  a Hello [::1] SIZE 1 DSN");
+        assert_eq!(folded(250, &["2.1.0 Sender OK"]), "250 2.1.0 Sender OK");
+    }
+}
