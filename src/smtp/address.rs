@@ -94,11 +94,11 @@ fn local_part_end(text: &str) -> Result<usize, AddressError> {
 }
 
 /// RFC 5322 section 3.2.3, with UTF-8 as RFC 6531 extends it.
-fn is_atext(b: u8) -> bool {
+pub(super) fn is_atext(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b >= 128 || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
 }
 
-fn check_domain(domain: &str) -> Result<(), AddressError> {
+pub(super) fn check_domain(domain: &str) -> Result<(), AddressError> {
     if let Some(literal) = domain.strip_prefix('[') {
         let inner = literal.strip_suffix(']').ok_or(AddressError::Domain)?;
         let v6 = inner.get(..5).is_some_and(|tag| tag.eq_ignore_ascii_case("IPv6:"));

@@ -1,0 +1,75 @@
+//! What a server offers in its EHLO reply (RFC 5321 section 4.1.1.1).
+
+use super::reply::Reply;
+
+/// The extensions of a server that a client of ours makes use of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Capabilities {
+    /// The domain the server greets with.
+    pub name: String,
+    /// Its size limit (RFC 1870); none if it named none, 0 if it says there is none.
+    pub size: Option<u64>,
+    /// SIZE was offered, with or without a limit: MAIL may carry `SIZE=`.
+    pub size_offered: bool,
+    /// PIPELINING (RFC 2920)
+    pub pipelining: bool,
+    /// DSN (RFC 3461)
+    pub dsn: bool,
+    /// ENHANCEDSTATUSCODES (RFC 2034)
+    pub enhanced_status_codes: bool,
+    /// STARTTLS (RFC 3207)
+    pub starttls: bool,
+    /// 8BITMIME (RFC 6152)
+    pub eight_bit_mime: bool,
+    /// BINARYMIME (RFC 3030)
+    pub binary_mime: bool,
+    /// CHUNKING (RFC 3030)
+    pub chunking: bool,
+    /// SMTPUTF8 (RFC 6531)
+    pub smtputf8: bool,
+    /// Mechanisms of AUTH (RFC 4954), in upper case.
+    pub auth: Vec<String>,
+}
+
+impl Capabilities {
+    /// Reads an EHLO reply. The reply to HELO gives the name alone.
+    pub fn from_ehlo(reply: &Reply) -> Self {
+        let mut found = Self::default();
+        let mut lines = reply.lines.iter();
+        if let Some(name) = lines.next().and_then(|line| line.split_ascii_whitespace().next()) {
+            name.clone_into(&mut found.name);
+        }
+        for line in lines {
+            found.take(line);
+        }
+        found
+    }
+
+    fn take(&mut self, line: &str) {
+        // Old servers wrote `AUTH=LOGIN`, from a draft of RFC 2554.
+        let mut words = line.split([' ', '\t', '=']).filter(|word| !word.is_empty());
+        let Some(keyword) = words.next() else { return };
+        match keyword.to_ascii_uppercase().as_str() {
+            "SIZE" => {
+                self.size_offered = true;
+                self.size = words.next().and_then(|n| n.parse().ok());
+            }
+            "PIPELINING" => self.pipelining = true,
+            "DSN" => self.dsn = true,
+            "ENHANCEDSTATUSCODES" => self.enhanced_status_codes = true,
+            "STARTTLS" => self.starttls = true,
+            "8BITMIME" => self.eight_bit_mime = true,
+            "BINARYMIME" => self.binary_mime = true,
+            "CHUNKING" => self.chunking = true,
+            "SMTPUTF8" => self.smtputf8 = true,
+            "AUTH" => {
+                for mechanism in words.map(str::to_ascii_uppercase) {
+                    if !self.auth.contains(&mechanism) {
+                        self.auth.push(mechanism);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}

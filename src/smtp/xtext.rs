@@ -1,0 +1,59 @@
+//! The `xtext` of RFC 3461 section 4, in which ENVID, ORCPT and AUTH travel.
+
+/// Writes a text as xtext: printable ASCII but `+` and `=` as it is, every other byte as `+HH`.
+pub fn encode(text: &str) -> String {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if is_xchar(byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push('+');
+            out.push(char::from(HEX[usize::from(byte >> 4)]));
+            out.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+    }
+    out
+}
+
+/// Reads xtext; none if it is malformed or the bytes it stands for are not UTF-8.
+pub fn decode(xtext: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(xtext.len());
+    let mut rest = xtext.as_bytes();
+    while let [first, tail @ ..] = rest {
+        if is_xchar(*first) {
+            out.push(*first);
+            rest = tail;
+        } else {
+            let [b'+', high, low, tail @ ..] = rest else { return None };
+            out.push(hex(*high)? << 4 | hex(*low)?);
+            rest = tail;
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+/// Whether a text is well-formed xtext. The hexadecimal digits are upper case only.
+pub fn is_xtext(text: &str) -> bool {
+    let mut rest = text.as_bytes();
+    loop {
+        match rest {
+            [] => return true,
+            [first, tail @ ..] if is_xchar(*first) => rest = tail,
+            [b'+', high, low, tail @ ..] if hex(*high).is_some() && hex(*low).is_some() => rest = tail,
+            _ => return false,
+        }
+    }
+}
+
+fn is_xchar(byte: u8) -> bool {
+    matches!(byte, b'!'..=b'~') && byte != b'+' && byte != b'='
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
