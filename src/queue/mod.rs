@@ -1,1 +1,3 @@
 //! The spool, delivery queues, the retry ladder, expiry and delivery status notifications.
+
+pub mod dsn;
