@@ -1,10 +1,28 @@
 //! The TOML file as types: load, resolve, check with line and column; the only place defaults
 //! live (interface: `docs/configuration.md`).
+//!
+//! `load` gathers the files and runs `read` (tables to types), then `check` (what a file can get
+//! wrong beyond a single key). `schema` lists the keys.
 
+mod check;
 mod domain;
+mod eop;
+mod filters;
+mod glob;
+mod load;
 mod model;
+mod problem;
 mod range;
+mod read;
+mod report;
+mod schema;
+mod suggest;
+mod table;
+mod value;
 
 pub use domain::{DomainError, DomainPattern, ascii_domain};
+pub use eop::{Eop, EopFault, EopInboundConnector, FaultAt};
+pub use filters::{BlockedRange, ConnectionFilter, ListMatch, ListProvider, RecipientFilter, SenderFilter};
 pub use model::*;
+pub use problem::{Inspection, Loaded, Problem, Problems};
 pub use range::{IpRange, RangeError};

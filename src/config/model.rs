@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::domain::DomainPattern;
+use super::eop::Eop;
+use super::filters::{ConnectionFilter, RecipientFilter, SenderFilter};
 use super::range::IpRange;
 
 /// A whole configuration, checked.
@@ -35,6 +37,14 @@ pub struct Config {
     pub logging: Logging,
     /// `[dns]`
     pub dns: Dns,
+    /// `[connection_filter]`
+    pub connection_filter: ConnectionFilter,
+    /// `[recipient_filter]`
+    pub recipient_filter: RecipientFilter,
+    /// `[sender_filter]`
+    pub sender_filter: SenderFilter,
+    /// `[eop]`, absent when the file has none.
+    pub eop: Option<Eop>,
 }
 
 /// `[server]`: who this relay is and where it keeps things.
@@ -101,7 +111,7 @@ pub enum MinTlsVersion {
     Tls13,
 }
 
-/// One of `[[accepted_domains]]` (exchange-edge.md 7).
+/// One of `[[accepted_domains]]`.
 #[derive(Debug, Clone)]
 pub struct AcceptedDomain {
     /// `contoso.com`, or `*.contoso.com` for the domain and all below it.
@@ -134,6 +144,15 @@ pub enum ReceiveTls {
     Mutual,
 }
 
+/// What MAIL is answered with before a required STARTTLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsRejection {
+    /// `451 5.7.3 Must issue a STARTTLS command first`, as Exchange does.
+    Exchange,
+    /// `530 5.7.0 Must issue a STARTTLS command first`, as RFC 3207 has it.
+    Rfc3207,
+}
+
 /// What to do with a bare CR or LF in message text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BareLineFeeds {
@@ -143,7 +162,7 @@ pub enum BareLineFeeds {
     Normalize,
 }
 
-/// Which Exchange's refusal texts to answer with (exchange-edge.md 12).
+/// Which Exchange's refusal texts to answer with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyProfile {
     /// Exchange 2016 and 2019.
@@ -161,7 +180,7 @@ pub enum ProtocolLogging {
     Verbose,
 }
 
-/// One of `[[receive_connectors]]` (exchange-edge.md 1.3).
+/// One of `[[receive_connectors]]`.
 #[derive(Debug, Clone)]
 pub struct ReceiveConnector {
     /// Unique name.
@@ -176,6 +195,8 @@ pub struct ReceiveConnector {
     pub tls_certificate_name: Option<String>,
     /// Names a client certificate must carry, with `tls = "mutual"`.
     pub tls_domains: Vec<DomainPattern>,
+    /// Refusal of MAIL before a required STARTTLS.
+    pub tls_rejection: TlsRejection,
     /// Lowest TLS version (never below `[tls] min_version`).
     pub min_tls_version: MinTlsVersion,
     /// Peers may relay to any domain.
@@ -246,7 +267,7 @@ pub struct AddressSpace {
     pub cost: u8,
 }
 
-/// What an address space covers (exchange-edge.md 2.1).
+/// What an address space covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Space {
     /// `--`: all authoritative and internal-relay accepted domains.
@@ -342,7 +363,7 @@ impl std::fmt::Debug for Auth {
     }
 }
 
-/// One of `[[send_connectors]]` (exchange-edge.md 2.1).
+/// One of `[[send_connectors]]`.
 #[derive(Debug, Clone)]
 pub struct SendConnector {
     /// Unique name.
@@ -381,7 +402,7 @@ pub struct SendConnector {
     pub enabled: bool,
 }
 
-/// `[transport]`: Exchange's queue timers (exchange-edge.md 2.5).
+/// `[transport]`: Exchange's queue timers.
 #[derive(Debug, Clone)]
 pub struct Transport {
     /// First, quick retries of a failed connection.

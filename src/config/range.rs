@@ -73,6 +73,11 @@ impl IpRange {
         Self { low: Ipv6Addr::UNSPECIFIED.into(), high: Ipv6Addr::from(u128::MAX).into() }
     }
 
+    /// Whether it is a range of IPv4 addresses.
+    pub fn is_ipv4(&self) -> bool {
+        self.low.is_ipv4()
+    }
+
     /// Whether `ip` lies inside. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
@@ -85,7 +90,7 @@ impl IpRange {
     }
 
     /// Whether the two share an address without one lying inside the other: a configuration
-    /// error on one binding (exchange-edge.md 1.1).
+    /// error on one binding.
     pub fn crosses(&self, other: &Self) -> bool {
         if self.low.is_ipv4() != other.low.is_ipv4() {
             return false;

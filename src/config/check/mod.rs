@@ -1,0 +1,17 @@
+//! What a file can get wrong beyond a single key: each check by its own name.
+
+mod certificates;
+mod general;
+mod receive;
+mod send;
+
+use super::read::Draft;
+use super::report::Report;
+
+/// Runs every check over what was read.
+pub(super) fn check(report: &Report, draft: &Draft<'_>) {
+    general::check(report, draft);
+    receive::check(report, draft);
+    send::check(report, draft);
+    certificates::check(report, draft);
+}
