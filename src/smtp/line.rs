@@ -54,3 +54,49 @@ pub fn discard_line(buf: &mut BytesMut) -> bool {
     buf.clear();
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(text: &str, max: usize) -> (Result<Option<String>, LineError>, String) {
+        let mut buf = BytesMut::from(text);
+        let line = take_line(&mut buf, max).map(|l| l.map(|l| String::from_utf8(l.to_vec()).unwrap()));
+        (line, String::from_utf8(buf.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn lines_end_in_crlf_only() {
+        assert_eq!(take("QUIT\r\nX", 10), (Ok(Some("QUIT".into())), "X".into()));
+        assert_eq!(take("\r\n", 10), (Ok(Some(String::new())), String::new()));
+        assert_eq!(take("QUIT\nX", 10), (Err(LineError::BareLf), "X".into()));
+        assert_eq!(take("\nX", 10), (Err(LineError::BareLf), "X".into()));
+        assert_eq!(take("a\rb\r\n", 10), (Ok(Some("a\rb".into())), String::new()));
+        for part in ["", "Q", "QUIT\r"] {
+            assert_eq!(take(part, 10), (Ok(None), part.into()));
+        }
+    }
+
+    #[test]
+    fn the_limit_is_exact() {
+        assert_eq!(take("1234\r\n", 4).0, Ok(Some("1234".into())));
+        assert_eq!(take("1234\r", 4).0, Ok(None));
+        assert_eq!(take("1234", 4).0, Ok(None));
+        for long in ["12345\r\n", "12345", "12345\n", "12345\r", "1234\rX", "1234567890\r\nX"] {
+            let (line, rest) = take(long, 4);
+            assert_eq!(line, Err(LineError::TooLong), "{long:?}");
+            assert_eq!(rest, long);
+        }
+        let (mut buf, max) = (BytesMut::from("\r\n"), usize::MAX);
+        assert!(take_line(&mut buf, max).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_long_line_is_dropped_to_its_end() {
+        let mut buf = BytesMut::from("123456");
+        assert!(!discard_line(&mut buf));
+        buf.extend_from_slice(b"789\r\nQUIT\r\n");
+        assert!(discard_line(&mut buf));
+        assert_eq!(take_line(&mut buf, 4).unwrap().unwrap(), "QUIT");
+    }
+}

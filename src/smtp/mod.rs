@@ -18,6 +18,9 @@ mod stuff;
 mod verb;
 pub mod xtext;
 
+#[cfg(test)]
+mod tests;
+
 pub use address::{Address, AddressError, MAX_ADDRESS};
 pub use capabilities::Capabilities;
 pub use command::{Command, ForwardPath, MailCommand, RcptCommand};

@@ -1,5 +1,7 @@
 //! Replies as a client reads them (RFC 5321 section 4.2): bounded, and as tolerant as is safe.
 
+use std::borrow::Cow;
+
 use bytes::{Buf, BytesMut};
 use memchr::memchr;
 
@@ -106,14 +108,14 @@ impl ReplyReader {
         for line in raw.split_inclusive(|&b| b == b'\n') {
             let line = line.strip_suffix(b"\n").unwrap_or(line);
             let text = clean(trim_cr(line).get(4..).unwrap_or_default());
-            let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
+            let (word, rest) = text.split_once(' ').unwrap_or((text.as_ref(), ""));
             // RFC 2034 section 4: the class agrees with the first digit of the code.
             let found = EnhancedCode::parse(word).filter(|e| u16::from(e.0) == code / 100);
             if reply.enhanced.is_none() {
                 reply.enhanced = found;
             }
             let strip = found.is_some() && found == reply.enhanced;
-            reply.lines.push(if strip { rest.trim_start().to_owned() } else { text });
+            reply.lines.push(if strip { rest.trim_start().to_owned() } else { text.into_owned() });
         }
         reply
     }
@@ -150,11 +152,11 @@ fn trim_cr(line: &[u8]) -> &[u8] {
 }
 
 /// Text of a peer for logs, DSNs and our own replies: UTF-8 without control characters.
-fn clean(text: &[u8]) -> String {
-    let mut text = String::from_utf8_lossy(text).into_owned();
-    if text.chars().any(char::is_control) {
-        text = text.replace(char::is_control, " ");
+fn clean(text: &[u8]) -> Cow<'_, str> {
+    let text = text.trim_ascii_end();
+    if text.iter().all(|b| matches!(b, b' '..=b'~')) {
+        return String::from_utf8_lossy(text);
     }
-    text.truncate(text.trim_end().len());
-    text
+    let text = String::from_utf8_lossy(text).replace(char::is_control, " ");
+    Cow::Owned(text.trim_end().to_owned())
 }
