@@ -1,3 +1,4 @@
 //! The spool, delivery queues, the retry ladder, expiry and delivery status notifications.
 
 pub mod dsn;
+pub mod spool;

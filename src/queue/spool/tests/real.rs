@@ -1,0 +1,137 @@
+//! On the real file system.
+
+use std::{fs, io::Read, os::unix::fs::PermissionsExt, thread};
+
+use bytes::Bytes;
+
+use super::{append, body, meta, small, wait};
+use crate::queue::spool::{Change, Content, MessageId, RecoveryReport, Spool, SpoolError, SpoolOptions};
+
+#[test]
+fn what_was_appended_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a/spool");
+    let (spool, recovery) = Spool::open(&path, SpoolOptions::default()).unwrap();
+    assert_eq!(recovery.report, RecoveryReport::default());
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    let pieces = vec![body(1, 10), Bytes::new(), body(2, 3000), body(3, 1)];
+    let whole = pieces.concat();
+    let id = spool.next_id();
+    let stored = wait(spool.append(id, meta(1), Content::Memory(pieces), Vec::new())).unwrap();
+    assert_eq!(stored.read().unwrap(), whole);
+    let empty = append(&spool, 7, 0).unwrap();
+    assert!(empty.is_empty());
+    spool.apply(Change::State(id, Bytes::from_static(b"old")));
+    spool.apply(Change::State(id, Bytes::from_static(b"new")));
+    let gone = append(&spool, 8, 100).unwrap();
+    spool.apply(Change::Remove(gone.id()));
+    spool.close();
+    assert!(matches!(append(&spool, 9, 1), Err(SpoolError::Closed)));
+    assert!(spool.healthy().is_err());
+
+    let (spool, recovery) = Spool::open(&path, SpoolOptions::default()).unwrap();
+    assert_eq!(
+        recovery.report.to_string(),
+        "2 messages, 1 segments, 7 records, 1 removed, 0 torn bytes, 0 corrupt, 0 orphan files"
+    );
+    let [first, second] = &recovery.messages[..] else { panic!("two messages") };
+    assert_eq!((first.id, &first.meta, first.state.as_deref()), (id, &meta(1), Some(&b"new"[..])));
+    assert_eq!(first.content.read().unwrap(), whole);
+    assert_eq!(second.content.read().unwrap(), "");
+    assert!(spool.next_id() > gone.id());
+}
+
+#[test]
+fn a_big_message_lives_in_a_file_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = Spool::open(dir.path(), small()).unwrap();
+    let whole = body(5, 300_000);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let id = spool.next_id();
+    let staged = spool.stage(id).unwrap();
+    let staged = runtime.block_on(staged.written(vec![whole.slice(..99), whole.slice(99..)])).unwrap();
+    let staged = runtime.block_on(staged.finished()).unwrap();
+    let stored = runtime.block_on(spool.append(id, meta(5), Content::Staged(staged), Vec::new())).unwrap();
+    assert_eq!(stored.read().unwrap(), whole);
+    let mut chunks = stored.open_reader().unwrap();
+    let mut seen = Vec::new();
+    while let Some(chunk) = chunks.next_chunk(70_000).unwrap() {
+        seen.extend_from_slice(&chunk);
+    }
+    assert_eq!(seen, whole);
+    // Given up half-way: nothing stays.
+    let mut dropped = spool.stage(spool.next_id()).unwrap();
+    dropped.write(b"half").unwrap();
+    drop(dropped);
+    assert!(spool.used_bytes() > 300_000);
+    drop(spool);
+    fs::write(dir.path().join("big/0000000000000fff"), "orphan").unwrap();
+    fs::write(dir.path().join("big/0000000000000ffe.tmp"), "orphan").unwrap();
+    fs::write(dir.path().join("big/README"), "not ours").unwrap();
+
+    let (spool, recovery) = Spool::open(dir.path(), small()).unwrap();
+    assert_eq!(recovery.report.orphan_files, 2);
+    let message = &recovery.messages[0];
+    let mut seen = Vec::new();
+    message.content.open_reader().unwrap().read_to_end(&mut seen).unwrap();
+    assert_eq!(seen, whole);
+    wait(spool.apply_durable(Change::Remove(message.id))).unwrap();
+    assert!(matches!(message.content.read(), Err(SpoolError::Gone(_))));
+    spool.close();
+    let left: Vec<_> =
+        fs::read_dir(dir.path().join("big")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["README"]);
+}
+
+#[test]
+fn a_spool_has_one_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = Spool::open(dir.path(), small()).unwrap();
+    let Err(SpoolError::Locked { pid }) = Spool::open(dir.path(), small()) else { panic!("not locked") };
+    assert_eq!(pid, std::process::id());
+    drop(spool);
+    Spool::open(dir.path(), small()).unwrap();
+}
+
+#[test]
+fn many_producers_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = Spool::open(dir.path(), SpoolOptions { segment_size: 1 << 20, ..small() }).unwrap();
+    thread::scope(|scope| {
+        for producer in 0..16u64 {
+            let spool = &spool;
+            scope.spawn(move || {
+                for n in 0..100 {
+                    let seed = producer * 1000 + n;
+                    let stored = append(spool, seed, 2000 + n as usize * 40).unwrap();
+                    assert_eq!(stored.read().unwrap(), body(seed, 2000 + n as usize * 40));
+                    if n % 2 == 0 {
+                        spool.apply(Change::Remove(stored.id()));
+                    }
+                }
+            });
+        }
+    });
+    drop(spool);
+    let (_, recovery) = Spool::open(dir.path(), small()).unwrap();
+    assert_eq!(recovery.messages.len(), 800);
+    assert_eq!(recovery.report.corrupt_records + recovery.report.torn_tail_bytes, 0);
+    for message in recovery.messages {
+        let seed: u64 = std::str::from_utf8(&message.meta).unwrap()[8..].parse().unwrap();
+        assert_eq!(message.content.read().unwrap(), body(seed, 2000 + (seed % 1000) as usize * 40));
+    }
+}
+
+#[test]
+fn ids_never_come_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut last = MessageId(0);
+    for _ in 0..4 {
+        let (spool, _) = Spool::open(dir.path(), small()).unwrap();
+        for _ in 0..40_000 {
+            let id = spool.next_id();
+            assert!(id > last);
+            last = id;
+        }
+    }
+}
