@@ -95,8 +95,25 @@ fn local_part_end(text: &str) -> Result<usize, AddressError> {
 
 /// RFC 5322 section 3.2.3, with UTF-8 as RFC 6531 extends it.
 pub(super) fn is_atext(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b >= 128 || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
+    ATEXT[usize::from(b)]
 }
+
+/// A table, because each byte of each address asks.
+const ATEXT: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0;
+    while b < 256 {
+        table[b] = b >= 128 || (b as u8).is_ascii_alphanumeric();
+        b += 1;
+    }
+    let specials = b"!#$%&'*+-/=?^_`{|}~";
+    let mut i = 0;
+    while i < specials.len() {
+        table[specials[i] as usize] = true;
+        i += 1;
+    }
+    table
+};
 
 pub(super) fn check_domain(domain: &str) -> Result<(), AddressError> {
     if let Some(literal) = domain.strip_prefix('[') {
@@ -109,14 +126,21 @@ pub(super) fn check_domain(domain: &str) -> Result<(), AddressError> {
         };
         return if good { Ok(()) } else { Err(AddressError::Domain) };
     }
-    let label = |l: &str| {
-        !l.is_empty()
-            && l.len() <= 63
-            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b >= 128)
-            && !l.starts_with('-')
-            && !l.ends_with('-')
-    };
-    if domain.len() <= 255 && domain.split('.').all(label) { Ok(()) } else { Err(AddressError::Domain) }
+    let bytes = domain.as_bytes();
+    let (mut length, mut before) = (0, b'.');
+    for &b in bytes {
+        let good = match b {
+            b'.' => length > 0 && before != b'-',
+            b'-' => length > 0,
+            _ => b.is_ascii_alphanumeric() || b == b'_' || b >= 128,
+        };
+        length = if b == b'.' { 0 } else { length + 1 };
+        before = b;
+        if !good || length > 63 {
+            return Err(AddressError::Domain);
+        }
+    }
+    if length == 0 || before == b'-' || bytes.len() > 255 { Err(AddressError::Domain) } else { Ok(()) }
 }
 
 impl fmt::Display for Address {

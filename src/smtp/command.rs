@@ -72,8 +72,8 @@ pub struct MailCommand {
 }
 
 impl MailCommand {
-    /// The command says something that RFC 6531 section 3.4 allows only with SMTPUTF8, and lacks
-    /// it: refuse with `550 5.6.7`.
+    /// The sender is allowed only with SMTPUTF8, which the command lacks: refuse it with
+    /// [`CommandError::NeedsSmtpUtf8`] (RFC 6531 section 3.5).
     pub fn lacks_smtputf8(&self) -> bool {
         !self.smtputf8 && self.from.as_ref().is_some_and(|from| !from.is_ascii())
     }
@@ -91,8 +91,8 @@ pub struct RcptCommand {
 }
 
 impl RcptCommand {
-    /// The command is allowed only when MAIL said SMTPUTF8: otherwise refuse it with `553 5.6.7`
-    /// (RFC 6531 section 3.5).
+    /// The recipient is allowed only when MAIL said SMTPUTF8: otherwise refuse it with
+    /// [`CommandError::NeedsSmtpUtf8`] (RFC 6531 section 3.5).
     pub fn needs_smtputf8(&self) -> bool {
         let address = matches!(&self.to, ForwardPath::Mailbox(address) if !address.is_ascii());
         address || self.orcpt.as_ref().is_some_and(|orcpt| !orcpt.is_ascii())
@@ -134,11 +134,12 @@ impl Command {
             Verb::Quit => alone(verb, rest, Self::Quit),
             // RFC 3207 section 4: no parameters, 501 if there are any.
             Verb::StartTls => alone(verb, rest, Self::StartTls),
-            Verb::Noop => Ok(Self::Noop),
-            Verb::Help => Ok(Self::Help),
+            // UTF-8 is for addresses only, which VRFY and EXPN may name (RFC 6531 section 3.7.4.2).
+            Verb::Noop if rest.is_ascii() => Ok(Self::Noop),
+            Verb::Help if rest.is_ascii() => Ok(Self::Help),
             Verb::Vrfy if !rest.is_empty() => Ok(Self::Vrfy),
             Verb::Expn if !rest.is_empty() => Ok(Self::Expn),
-            Verb::Vrfy | Verb::Expn => Err(CommandError::InvalidArguments(verb)),
+            Verb::Noop | Verb::Help | Verb::Vrfy | Verb::Expn => Err(CommandError::InvalidArguments(verb)),
         }
     }
 

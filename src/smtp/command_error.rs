@@ -34,6 +34,12 @@ pub enum CommandError {
     /// A known parameter of MAIL or RCPT with a bad value.
     #[error("the value of {1} is not valid")]
     InvalidParameter(Verb, &'static str),
+    /// A non-ASCII address in a transaction without SMTPUTF8. [`Command::parse`] does not know
+    /// the transaction and never says so: the session does.
+    ///
+    /// [`Command::parse`]: super::Command::parse
+    #[error("{0} has a non-ASCII address without SMTPUTF8")]
+    NeedsSmtpUtf8(Verb),
 }
 
 impl CommandError {
@@ -51,6 +57,7 @@ impl CommandError {
             Self::InvalidDomain => (501, EnhancedCode(5, 5, 4), "Invalid domain name"),
             Self::InvalidSender(_) => (501, EnhancedCode(5, 1, 7), "Invalid address"),
             Self::InvalidRecipient(_) => (501, EnhancedCode(5, 1, 3), "Invalid address"),
+            Self::NeedsSmtpUtf8(_) => (553, EnhancedCode(5, 6, 7), "Non-ASCII address requires SMTPUTF8"),
             Self::UnknownParameter(_) => (555, EnhancedCode(5, 5, 4), "Unsupported parameter"),
         };
         Reply::new(code, Some(enhanced), text)

@@ -1,5 +1,7 @@
 //! Paths of MAIL and RCPT (RFC 5321 section 4.1.2).
 
+use memchr::memchr2;
+
 use super::address::{Address, AddressError, check_domain};
 use super::command::ForwardPath;
 use super::command_error::CommandError;
@@ -62,6 +64,10 @@ fn mailbox(path: Path<'_>) -> Result<Address, AddressError> {
 
 /// Index of the first `stop` outside a quoted string.
 fn end_of(text: &str, stop: u8) -> Option<usize> {
+    let first = memchr2(stop, b'"', text.as_bytes())?;
+    if text.as_bytes()[first] == stop {
+        return Some(first);
+    }
     let (mut quoted, mut escaped) = (false, false);
     text.bytes().position(|b| {
         if escaped {

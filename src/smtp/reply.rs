@@ -1,7 +1,6 @@
 //! Replies (RFC 5321 section 4.2) with enhanced status codes (RFC 2034, RFC 3463).
 
 use std::fmt;
-use std::io::Write;
 
 /// Longest reply line written, with its CRLF (RFC 5321 section 4.5.3.1.5).
 const MAX_REPLY_LINE: usize = 512;
@@ -106,8 +105,12 @@ fn write_line(out: &mut Vec<u8>, code: u16, separator: u8, enhanced: Option<Enha
     let digit = |n: u16| b'0' + (n % 10) as u8;
     out.extend_from_slice(&[digit(code / 100), digit(code / 10), digit(code), separator]);
     if let Some(enhanced) = enhanced {
-        // Writing to a Vec does not fail.
-        let _ = write!(out, "{enhanced} ");
+        push_number(out, enhanced.0.into());
+        out.push(b'.');
+        push_number(out, enhanced.1);
+        out.push(b'.');
+        push_number(out, enhanced.2);
+        out.push(b' ');
     }
     let room = MAX_REPLY_LINE.saturating_sub(out.len() - start + 2);
     if text.len() <= room && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
@@ -120,6 +123,14 @@ fn write_line(out: &mut Vec<u8>, code: u16, separator: u8, enhanced: Option<Enha
         }));
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Decimal digits without the machinery of `format!`: every reply to every command has three.
+fn push_number(out: &mut Vec<u8>, number: u16) {
+    if number >= 10 {
+        push_number(out, number / 10);
+    }
+    out.push(b'0' + (number % 10) as u8);
 }
 
 impl fmt::Display for Reply {

@@ -77,6 +77,8 @@ fn each_fault_has_its_error() {
         ("MAIL\tFROM:<a@b>", NotText),
         ("NOOP \u{7f}", NotText),
         ("NOOP \u{85}", NotText),
+        ("NOOP \u{e9}", InvalidArguments(Verb::Noop)),
+        ("HELP \u{e9}", InvalidArguments(Verb::Help)),
         ("DATA foo", InvalidArguments(Verb::Data)),
         ("RSET foo", InvalidArguments(Verb::Rset)),
         ("QUIT now", InvalidArguments(Verb::Quit)),
