@@ -1,1 +1,3 @@
 //! One file a command. Commands print; they never decide.
+
+pub mod check;

@@ -18,6 +18,8 @@ mod report;
 mod schema;
 mod suggest;
 mod table;
+#[cfg(test)]
+mod tests;
 mod value;
 
 pub use domain::{DomainError, DomainPattern, ascii_domain};

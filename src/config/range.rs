@@ -89,6 +89,19 @@ impl IpRange {
         bits(self.high) - bits(self.low)
     }
 
+    /// The shortest way to write it: an address, a CIDR network where it is one, else `low-high`.
+    pub fn notation(&self) -> String {
+        let width = if self.is_ipv4() { 32 } else { 128 };
+        let host_bits = 128 - self.breadth().leading_zeros();
+        let host_mask = 1_u128.checked_shl(host_bits).map_or(u128::MAX, |bit| bit - 1);
+        let network = self.breadth() == host_mask && bits(self.low) & host_mask == 0;
+        if network && host_bits > 0 {
+            format!("{}/{}", self.low, width - host_bits)
+        } else {
+            self.to_string()
+        }
+    }
+
     /// Whether the two share an address without one lying inside the other: a configuration
     /// error on one binding.
     pub fn crosses(&self, other: &Self) -> bool {
@@ -142,6 +155,14 @@ mod tests {
         assert!(matches!(IpRange::parse("192.0.2.9-::1"), Err(RangeError::Mixed(_))));
         assert!(matches!(IpRange::parse("192.0.2.9/24"), Err(RangeError::HostBits { .. })));
         assert!(matches!(IpRange::parse("contoso.com"), Err(RangeError::Syntax(_))));
+    }
+
+    #[test]
+    fn networks_are_shown_as_such() {
+        for text in ["0.0.0.0/0", "::/0", "192.0.2.0/24", "192.0.2.1", "2001:db8::/32", "10.0.0.1-10.0.0.2"] {
+            assert_eq!(range(text).notation(), text);
+        }
+        assert_eq!(range("10.0.0.1-10.0.0.4").notation(), "10.0.0.1-10.0.0.4");
     }
 
     #[test]

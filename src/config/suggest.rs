@@ -62,11 +62,18 @@ fn hint(section: &Section, key: &str) -> Option<String> {
 
 /// The key most like `plain`, if any is like it at all.
 fn nearest(plain: &str, keys: &[&'static str]) -> Option<&'static str> {
-    keys.iter()
+    let by_edits = keys
+        .iter()
         .map(|key| (strsim::damerau_levenshtein(plain, &self::plain(key)), *key))
         .min()
-        .filter(|(distance, key)| *distance <= 1 + key.len() / 4)
-        .map(|(_, key)| key)
+        .filter(|(edits, key)| *edits <= 1 + key.len() / 4)
+        .map(|(_, key)| key);
+    // Cut off or grown at the end: many edits, and yet plainly the same word.
+    by_edits.or_else(|| {
+        let alike = |key: &str| strsim::jaro_winkler(plain, &self::plain(key));
+        let best = keys.iter().copied().max_by(|a, b| alike(a).total_cmp(&alike(b)))?;
+        (alike(best) >= 0.9).then_some(best)
+    })
 }
 
 /// The nearest of a setting's words, for the message about a wrong one.

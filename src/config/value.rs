@@ -133,22 +133,21 @@ pub(super) fn domain_pattern(text: &str) -> Result<DomainPattern, String> {
 /// `contoso.com`, `*.contoso.com`, `*` or `--`; then perhaps `;cost`. Exchange writes the type in
 /// front (`SMTP:contoso.com;1`), which is let pass.
 pub(super) fn address_space(text: &str) -> Result<AddressSpace, String> {
-    let (space, cost) = match text.split_once(';') {
-        None => (text, 1),
-        Some((space, cost)) => {
-            let cost = cost.trim().parse().ok().filter(|cost| (1..=100).contains(cost)).ok_or_else(|| {
-                format!("the cost in {} must be a whole number from 1 to 100", quoted(text))
-            })?;
-            (space, cost)
-        }
-    };
-    let mut space = space.trim();
-    if let Some((kind, rest)) = space.split_once(':') {
-        if !kind.eq_ignore_ascii_case("smtp") {
+    let mut rest = text.trim();
+    if let Some((kind, behind)) = rest.split_once(':') {
+        if !kind.trim().eq_ignore_ascii_case("smtp") {
             return Err(format!("{} is no SMTP address space", quoted(text)));
         }
-        space = rest.trim();
+        rest = behind;
     }
+    let (space, cost) = match rest.split_once(';') {
+        None => (rest.trim(), 1),
+        Some((space, cost)) => {
+            let cost = cost.trim().parse().ok().filter(|cost| (1..=100).contains(cost));
+            let problem = || format!("the cost in {} must be a whole number from 1 to 100", quoted(text));
+            (space.trim(), cost.ok_or_else(problem)?)
+        }
+    };
     let space = match space {
         "--" => Space::AcceptedDomains,
         "*" => Space::Any,

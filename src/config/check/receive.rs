@@ -80,25 +80,14 @@ fn ranges_can_be_told_apart(
         let place = report.place(first.table.at(KEY), at);
         for a in &first.value.remote_ip_ranges {
             if a == b {
-                report.error(at, format!("{} on {shared} is also a range of receive connector {name} ({place}): which of the two is meant?", shown(b)));
+                report.error(at, format!("{} on {shared} is also a range of receive connector {name} ({place}): which of the two is meant?", b.notation()));
                 return;
             }
             if a.crosses(b) {
-                report.error(at, format!("{} crosses {} of receive connector {name} ({place}) on {shared}: one must lie inside the other", shown(b), shown(a)));
+                report.error(at, format!("{} crosses {} of receive connector {name} ({place}) on {shared}: one must lie inside the other", b.notation(), a.notation()));
                 return;
             }
         }
-    }
-}
-
-/// Everything, in the form people write it.
-fn shown(range: &IpRange) -> String {
-    if *range == IpRange::all_v4() {
-        "0.0.0.0/0".into()
-    } else if *range == IpRange::all_v6() {
-        "::/0".into()
-    } else {
-        range.to_string()
     }
 }
 

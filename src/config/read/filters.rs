@@ -29,7 +29,7 @@ pub(super) fn connection(t: &Table<'_>) -> ConnectionFilter {
 
 pub(super) fn recipient(t: &Table<'_>) -> RecipientFilter {
     let filter = RecipientFilter {
-        validate: t.flag("validate", false),
+        validate: t.flag("validate", t.is_set("recipients_file")),
         recipients_file: t.existing_file("recipients_file"),
         blocked_recipients: addresses(t, "blocked_recipients"),
     };
