@@ -10,7 +10,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use gatepost::config::{Config, Inspection};
+use gatepost::config::{Config, Inspection, Routing};
 
 /// What `check` prints, with paths relative to the directory.
 fn printed(inspection: &Inspection, dir: &Path) -> String {
@@ -150,4 +150,33 @@ fn check_prints_problems_or_a_summary() {
     let value: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert!(!valid && value["valid"] == false && value["summary"].is_null());
     assert_eq!(value["problems"][2]["column"], 12);
+}
+
+#[test]
+fn a_file_with_every_key_is_accepted() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    copy(&root().join("tests/config/complete"), dir);
+    write_certificate(dir, &["edge.contoso.com"], "tls/fullchain.pem", "tls/privkey.pem");
+    for name in ["admin.token", "relay.pass", "secret", "blocked.txt", "recipients.txt"] {
+        std::fs::write(dir.join(name), "x\n").unwrap();
+    }
+    let inspection = Config::inspect(&dir.join("gatepost.toml"));
+    let Some(config) = &inspection.config else { panic!("{}", printed(&inspection, dir)) };
+    assert_eq!(config.accepted_domains.len(), 2);
+    let names: Vec<_> = config.send_connectors.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["To EOP", "XOAUTH2", "DNS", "Maildir", "LMTP"]);
+    assert_eq!(
+        config.send_connectors[3].routing,
+        Routing::Maildir(dir.join("conf.d/mail/%d/%u").display().to_string())
+    );
+    assert_eq!(config.connection_filter.ip_block_list.len(), 2);
+    assert_eq!(config.eop.as_ref().map(|eop| eop.faults.len()), Some(1));
+    // What there is to warn about is what comes later, and perhaps the user.
+    for warning in &inspection.warnings {
+        assert!(
+            warning.message.ends_with("has no effect yet") || warning.message.starts_with("there is no user"),
+            "{warning}"
+        );
+    }
 }

@@ -175,8 +175,8 @@ impl Files<'_> {
             return None;
         }
         let documents: Vec<Document<'_>> = self.texts.iter().map(Text::document).collect();
-        let draft = read::read(self.report, &documents)?;
-        check::check(self.report, &draft);
+        let mut draft = read::read(self.report, &documents)?;
+        check::check(self.report, &mut draft);
         Some(draft.into_config(path))
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use x509_parser::prelude::{FromDer as _, GeneralName, ParsedExtension, X509Certificate};
+use x509_parser::prelude::{FromDer as _, GeneralName, ParsedExtension, X509Certificate, X509Name};
 
 use crate::config::model::{Certificate, TrustedRoots};
 use crate::config::read::{Draft, Entry};
@@ -14,37 +14,65 @@ use crate::config::report::Report;
 use crate::config::table::{Table, reason};
 use crate::config::value::quoted;
 
-/// The names a certificate answers to, lower-case.
-struct Names(Vec<String>);
-
-pub(super) fn check(report: &Report, draft: &Draft<'_>) {
-    // None where a certificate could not be read: then no reference can be called wrong.
-    let known: Option<Vec<Names>> = draft
-        .certificates
-        .iter()
-        .map(|entry| names_of(report, entry))
-        .collect::<Vec<_>>()
-        .into_iter()
-        .collect();
-    let receive = draft.receive_connectors.iter().map(|c| (&c.table, &c.value.tls_certificate_name));
-    let send = draft.send_connectors.iter().map(|c| (&c.table, &c.value.tls_certificate_name));
-    for (table, reference) in receive.chain(send) {
-        if let (Some(reference), Some(known)) = (reference, &known) {
-            reference_leads_somewhere(report, table, reference, known);
-        }
-    }
-    roots_can_be_read(draft);
+/// What a reference may say to mean a certificate.
+struct Names {
+    /// The `[[certificates]]` name.
+    entry: String,
+    /// Host names in it, lower-case, wildcards among them.
+    hosts: Vec<String>,
+    /// Subject, and issuer with subject, normalized.
+    subjects: Vec<String>,
 }
 
-fn reference_leads_somewhere(report: &Report, table: &Table<'_>, reference: &str, known: &[Names]) {
-    let wanted = normalized(reference);
-    if known.iter().any(|names| names.0.contains(&wanted)) {
-        return;
+impl Names {
+    fn carries(&self, reference: &str) -> bool {
+        let host = reference.to_lowercase();
+        self.hosts.iter().any(|name| *name == host || covers(name, &host))
+            || self.subjects.contains(&normalized(reference))
     }
-    let what = if known.is_empty() { "; there are no [[certificates]]" } else { "" };
+}
+
+/// A wildcard in a certificate stands for one label (RFC 9525 section 6.3).
+fn covers(name: &str, host: &str) -> bool {
+    name.strip_prefix("*.").is_some_and(|rest| host.split_once('.').is_some_and(|(_, domain)| domain == rest))
+}
+
+pub(super) fn check(report: &Report, draft: &mut Draft<'_>) {
+    let known: Vec<Option<Names>> = draft.certificates.iter().map(|entry| names_of(report, entry)).collect();
+    roots_can_be_read(draft);
+    // Where a certificate could not be read, no reference can be called wrong.
+    let Some(known) = known.into_iter().collect::<Option<Vec<Names>>>() else { return };
+    let receive = draft.receive_connectors.iter_mut().map(|c| (&c.table, &mut c.value.tls_certificate_name));
+    let send = draft.send_connectors.iter_mut().map(|c| (&c.table, &mut c.value.tls_certificate_name));
+    for (table, reference) in receive.chain(send) {
+        let Some(wanted) = reference.as_deref() else { continue };
+        match resolved(wanted, &known) {
+            Some(name) => *reference = Some(name),
+            None => reference_leads_nowhere(report, table, wanted, known.is_empty()),
+        }
+    }
+}
+
+/// The reference as the name of a `[[certificates]]` entry, so that the ways of writing a subject
+/// are dealt with once. One that several certificates carry is left as it is: which of them is
+/// best is for whoever presents it to say.
+fn resolved(reference: &str, known: &[Names]) -> Option<String> {
+    if let Some(names) = known.iter().find(|names| names.entry.to_lowercase() == reference.to_lowercase()) {
+        return Some(names.entry.clone());
+    }
+    let mut carrying = known.iter().filter(|names| names.carries(reference));
+    let first = carrying.next()?;
+    Some(if carrying.next().is_none() { first.entry.clone() } else { reference.to_owned() })
+}
+
+fn reference_leads_nowhere(report: &Report, table: &Table<'_>, reference: &str, none: bool) {
+    let none = if none { "; there are no [[certificates]]" } else { "" };
     report.error(
         table.at("tls_certificate_name"),
-        format!("`tls_certificate_name`: no certificate has the name, subject or subject alternative name {}{what}", quoted(reference)),
+        format!(
+            "`tls_certificate_name`: no certificate has the name, subject or subject alternative name {}{none}",
+            quoted(reference)
+        ),
     );
 }
 
@@ -154,44 +182,86 @@ fn roots_can_be_read(draft: &Draft<'_>) {
 
 /// Everything `tls_certificate_name` may say: the entry's name, subject, common name, alternative
 /// names, and Exchange's `<I>issuer<S>subject`.
-fn names_in(name: &str, certificate: &X509Certificate<'_>) -> Names {
+fn names_in(entry: &str, certificate: &X509Certificate<'_>) -> Names {
     let (subject, issuer) = (certificate.subject(), certificate.issuer());
-    let mut names = vec![name.to_lowercase()];
-    // Windows prints the parts of a name from the last to the first, other tools from the first.
-    let both = |dn: &x509_parser::x509::X509Name<'_>| {
-        let parts: Vec<String> = dn
-            .iter_rdn()
-            .map(|rdn| x509_parser::x509::X509Name::new(vec![rdn.clone()], &[]).to_string())
-            .collect();
-        let reversed: Vec<String> = parts.iter().rev().cloned().collect();
-        [normalized(&parts.join(", ")), normalized(&reversed.join(", "))]
-    };
-    let (subjects, issuers) = (both(subject), both(issuer));
-    for (subject, issuer) in subjects.iter().zip(&issuers) {
-        names.push(format!("<i>{issuer}<s>{subject}"));
-        names.push(subject.clone());
+    let mut subjects = Vec::new();
+    for (subject, issuer) in both_ways(subject).into_iter().zip(both_ways(issuer)) {
+        subjects.push(format!("<i>{issuer}<s>{subject}"));
+        subjects.push(subject);
     }
-    names.extend(subject.iter_common_name().filter_map(|cn| cn.as_str().ok()).map(str::to_lowercase));
+    let mut hosts: Vec<String> =
+        subject.iter_common_name().filter_map(|cn| cn.as_str().ok()).map(str::to_lowercase).collect();
     for extension in certificate.extensions() {
         if let ParsedExtension::SubjectAlternativeName(alternatives) = extension.parsed_extension() {
-            names.extend(alternatives.general_names.iter().filter_map(|name| match name {
+            hosts.extend(alternatives.general_names.iter().filter_map(|name| match name {
                 GeneralName::DNSName(name) => Some(name.to_lowercase()),
                 _ => None,
             }));
         }
     }
-    Names(names)
+    Names { entry: entry.to_owned(), hosts, subjects }
 }
 
-/// Lower-case, and with the blanks around `,` and `=` that tools differ in taken out.
+/// Windows prints the parts of a name from the last to the first, other tools from the first.
+fn both_ways(name: &X509Name<'_>) -> [String; 2] {
+    let mut parts: Vec<String> =
+        name.iter_rdn().map(|rdn| X509Name::new(vec![rdn.clone()], &[]).to_string()).collect();
+    let forward = normalized(&parts.join(","));
+    parts.reverse();
+    [forward, normalized(&parts.join(","))]
+}
+
+/// Lower-case, and without what tools differ in: quotes, escapes, blanks around `,` and `=`, and
+/// Windows' own abbreviations. `<I>issuer<S>subject` is taken apart for that.
 fn normalized(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for part in text.to_lowercase().split(',') {
-        if !out.is_empty() {
-            out.push(',');
-        }
-        let fields: Vec<&str> = part.split('=').map(str::trim).collect();
-        out.push_str(&fields.join("="));
+    let plain = text.to_lowercase().replace(['"', '\\'], "");
+    match plain.strip_prefix("<i>").and_then(|rest| rest.split_once("<s>")) {
+        Some((issuer, subject)) => format!("<i>{}<s>{}", normalized_name(issuer), normalized_name(subject)),
+        None => normalized_name(&plain),
     }
-    out
+}
+
+fn normalized_name(name: &str) -> String {
+    let part = |part: &str| match part.split_once('=') {
+        Some((key, value)) => {
+            let key = match key.trim() {
+                "s" => "st",
+                "e" => "emailaddress",
+                key => key,
+            };
+            format!("{key}={}", value.trim())
+        }
+        None => part.trim().to_owned(),
+    };
+    name.split(',').map(part).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subjects_are_compared_whoever_printed_them() {
+        let windows = "<I>CN=Lab CA, O=\"Contoso, Inc\", S=Bavaria, C=DE<S>CN=edge.contoso.com, C=DE";
+        let rest = "<i>cn = lab ca,o=contoso\\, inc, st=bavaria, c=de<s>cn=edge.contoso.com,c=de";
+        assert_eq!(normalized(windows), normalized(rest));
+        assert_ne!(normalized("CN=a, O=b"), normalized("CN=b, O=a"));
+    }
+
+    #[test]
+    fn a_reference_becomes_the_name_of_its_entry() {
+        let names = |entry: &str, hosts: &[&str]| Names {
+            entry: entry.into(),
+            hosts: hosts.iter().map(|h| (*h).to_owned()).collect(),
+            subjects: vec![format!("cn={entry}")],
+        };
+        let known =
+            [names("edge", &["edge.contoso.com"]), names("old", &["edge.contoso.com", "*.fabrikam.com"])];
+        let of = |reference| resolved(reference, &known);
+        assert_eq!(of("EDGE").as_deref(), Some("edge"));
+        assert_eq!(of("CN = old").as_deref(), Some("old"));
+        assert_eq!(of("mail.fabrikam.com").as_deref(), Some("old"));
+        assert_eq!(of("edge.contoso.com").as_deref(), Some("edge.contoso.com"));
+        assert_eq!(of("a.b.fabrikam.com"), None);
+    }
 }

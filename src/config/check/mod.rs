@@ -8,8 +8,8 @@ mod send;
 use super::read::Draft;
 use super::report::Report;
 
-/// Runs every check over what was read.
-pub(super) fn check(report: &Report, draft: &Draft<'_>) {
+/// Runs every check over what was read; references to certificates are resolved on the way.
+pub(super) fn check(report: &Report, draft: &mut Draft<'_>) {
     general::check(report, draft);
     receive::check(report, draft);
     send::check(report, draft);
