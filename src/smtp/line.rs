@@ -29,7 +29,7 @@ pub fn take_line(buf: &mut BytesMut, max: usize) -> Result<Option<BytesMut>, Lin
     let window = &buf[..buf.len().min(max.saturating_add(2))];
     let Some(lf) = memchr(b'\n', window) else {
         // At max + 1 bytes the last one may still be the CR of a line just short enough.
-        let over = window.len() > max + usize::from(window.ends_with(b"\r"));
+        let over = window.len() > max.saturating_add(usize::from(window.ends_with(b"\r")));
         return if over { Err(LineError::TooLong) } else { Ok(None) };
     };
     if lf == 0 || window[lf - 1] != b'\r' {
@@ -89,6 +89,7 @@ mod tests {
         }
         let (mut buf, max) = (BytesMut::from("\r\n"), usize::MAX);
         assert!(take_line(&mut buf, max).unwrap().is_some());
+        assert_eq!(take_line(&mut BytesMut::from("a\r"), max), Ok(None));
     }
 
     #[test]
