@@ -73,10 +73,7 @@ impl TlsFacts {
             group: connection.negotiated_key_exchange_group().map(|group| group_name(group.name())),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
             server_name,
-            peer_chain: connection
-                .peer_certificates()
-                .map(|chain| chain.iter().map(|der| der.clone().into_owned()).collect())
-                .unwrap_or_default(),
+            peer_chain: connection.peer_certificates().map(<[_]>::to_vec).unwrap_or_default(),
         }
     }
 

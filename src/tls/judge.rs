@@ -110,11 +110,15 @@ fn chain(
     };
     let certificate = CertificateFacts::read(leaf)
         .map_err(|reason| CertificateProblem::new("InvalidCertificate", reason))?;
+    // Of these the handshake's signature was not checked either (see `verifier`): not even one that
+    // is trusted itself says anything of the peer.
+    let subject = &certificate.subject;
     if certificate.weak_key {
-        // Its handshake signature was not checked either; see `verifier`.
-        let subject = &certificate.subject;
         return Err(CertificateProblem::new("WeakKey", format!("the RSA key of `{subject}` is too short")));
     }
+    let parsed = EndEntityCert::try_from(leaf).map_err(|error| {
+        CertificateProblem::new("InvalidCertificate", format!("`{subject}` cannot be verified: {error}"))
+    })?;
     if roots.contains(leaf) {
         // The very certificate is trusted, as in Windows' store: no chain to build. The library
         // would refuse it as a leaf if it says that it is a CA, as many self-made ones do.
@@ -125,20 +129,9 @@ fn chain(
         Purpose::Client => KeyUsage::client_auth(),
     };
     let time = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
-    let verified = EndEntityCert::try_from(leaf).and_then(|leaf| {
-        leaf.verify_for_usage(
-            provider().signature_verification_algorithms.all,
-            roots.anchors(),
-            intermediates,
-            time,
-            usage,
-            None,
-            None,
-        )
-        .map(|_| ())
-    });
-    match verified {
-        Ok(()) => Ok(certificate),
+    let algorithms = provider().signature_verification_algorithms.all;
+    match parsed.verify_for_usage(algorithms, roots.anchors(), intermediates, time, usage, None, None) {
+        Ok(_) => Ok(certificate),
         Err(error) => Err(explain(&error, &certificate, roots, intermediates.len(), now)),
     }
 }

@@ -139,3 +139,5 @@ fn versions(min: MinTlsVersion) -> &'static [&'static SupportedProtocolVersion] 
 
 #[cfg(test)]
 mod handshake_tests;
+#[cfg(test)]
+mod openssl_tests;
