@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::message::Recipient;
+use crate::queue::spool::StoredContent;
 
 use crate::smtp::{Address, BodyFacts, BodyType, Ret};
 
@@ -38,4 +39,6 @@ pub struct Outgoing {
 pub enum OutgoingContent {
     /// In memory: these pieces, one after the other.
     Memory(Vec<Bytes>),
+    /// In the spool.
+    Stored(StoredContent),
 }

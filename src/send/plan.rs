@@ -168,19 +168,5 @@ fn push_notify(notify: Notify, out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn notify_is_spelled_as_in_rfc_3461() {
-        let spelled = |success, failure, delay| {
-            let mut out = Vec::new();
-            push_notify(Notify { success, failure, delay }, &mut out);
-            String::from_utf8(out).unwrap()
-        };
-        assert_eq!(spelled(false, false, false), "NEVER");
-        assert_eq!(spelled(true, false, false), "SUCCESS");
-        assert_eq!(spelled(true, true, true), "SUCCESS,FAILURE,DELAY");
-        assert_eq!(spelled(false, true, true), "FAILURE,DELAY");
-    }
-}
+#[path = "plan_tests.rs"]
+mod tests;

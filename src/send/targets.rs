@@ -78,7 +78,7 @@ pub async fn targets(
         Routing::Lmtp(LmtpTarget::Unix(path)) => return Ok(vec![Target::unix(path)]),
         Routing::Lmtp(LmtpTarget::Tcp(host, port)) => {
             let mut found = Vec::new();
-            host_targets(host, *port, false, resolver, &mut found).await.map_err(for_configured)?;
+            host_targets(host, *port, false, resolver, &mut found).await.map_err(|e| for_configured(&e))?;
             found
         }
         Routing::SmartHosts(hosts) => smart_host_targets(hosts, connector.port, resolver).await?,
@@ -123,12 +123,16 @@ async fn smart_host_targets(
             failure = Some(e);
         }
     }
-    if found.is_empty() { Err(for_configured(failure.unwrap_or(DnsFailure::NonExistent))) } else { Ok(found) }
+    if found.is_empty() {
+        Err(for_configured(&failure.unwrap_or(DnsFailure::NonExistent)))
+    } else {
+        Ok(found)
+    }
 }
 
 /// A host from the configuration that does not resolve is our fault or that of our name server,
 /// never a reason to return mail to its sender.
-fn for_configured(failure: DnsFailure) -> DnsFailure {
+fn for_configured(failure: &DnsFailure) -> DnsFailure {
     DnsFailure::Temporary(failure.to_string())
 }
 

@@ -206,7 +206,7 @@ struct Timer {
 
 impl Timer {
     fn new() -> Self {
-        Self { sleep: Box::pin(tokio::time::sleep(Duration::from_secs(300))) }
+        Self { sleep: Box::pin(tokio::time::sleep(Duration::from_mins(5))) }
     }
 
     async fn until<T>(

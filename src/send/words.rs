@@ -16,6 +16,12 @@ pub(super) const TIMED_OUT: (u16, (u8, u16, u16), &str) =
 /// The rule of the connector asks for TLS, the next hop has none.
 pub(super) const STARTTLS_REQUIRED: (u16, (u8, u16, u16), &str) =
     (451, (5, 7, 3), "STARTTLS is required to send mail");
+/// The certificate to present is not there.
+pub(super) const CERTIFICATE_MISSING: (u16, (u8, u16, u16), &str) = (
+    454,
+    (4, 7, 5),
+    "The certificate specified in the tlscertificatename of the send connector could not be found.",
+);
 /// What the peer said is no reply, or comes when none is due.
 pub(super) const PROTOCOL_ERROR: (u16, (u8, u16, u16), &str) =
     (451, (4, 5, 0), "The next hop broke the protocol");
@@ -33,9 +39,6 @@ pub(super) const NO_8BITMIME: (u16, (u8, u16, u16), &str) =
 /// Binary content, text-only peer.
 pub(super) const NO_BINARYMIME: (u16, (u8, u16, u16), &str) =
     (554, (5, 6, 3), "Conversion required but not supported: the next hop does not offer BINARYMIME");
-/// Bare CR or LF, which DATA cannot carry safely.
-pub(super) const BARE_LINES: (u16, (u8, u16, u16), &str) =
-    (554, (5, 6, 3), "Conversion required but not supported: the message holds a bare CR or LF");
 /// An internationalized address or header, ASCII-only peer (RFC 6531 section 3.5).
 pub(super) const NO_SMTPUTF8: (u16, (u8, u16, u16), &str) =
     (550, (5, 6, 7), "The next hop does not offer SMTPUTF8");
