@@ -198,3 +198,7 @@ pub(super) fn shuffle<T>(items: &mut [T]) {
         items.swap(i, (random % (i as u64 + 1)) as usize);
     }
 }
+
+#[cfg(test)]
+#[path = "dns_tests.rs"]
+mod tests;

@@ -217,3 +217,7 @@ impl LineEnds {
         Ok(self.written)
     }
 }
+
+#[cfg(test)]
+#[path = "maildir_tests.rs"]
+mod tests;

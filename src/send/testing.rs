@@ -99,7 +99,7 @@ pub(super) fn greeting(keywords: &str) -> String {
     let mut script = "S 220 mx.test ESMTP\nC EHLO edge.test\n".to_owned();
     for (index, line) in lines.iter().enumerate() {
         let separator = if index == last { ' ' } else { '-' };
-        script += &format!("S 250{separator}{}\n", line.replace('=', " "));
+        script.extend([format!("S 250{separator}{}\n", line.replace('=', " "))]);
     }
     script
 }

@@ -237,7 +237,7 @@ async fn replies_do_not_deadlock_a_flight_of_many_recipients() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut rest = "C MAIL FROM:<a@edge.test>\nS 250 ok\n".to_owned();
     for name in &names {
-        rest += &format!("C RCPT TO:<{name}>\nS 250 2.1.5 {} OK\n", "x".repeat(100));
+        rest.extend([format!("C RCPT TO:<{name}>\nS 250 2.1.5 {} OK\n", "x".repeat(100))]);
     }
     rest.push_str("C BDAT 3 LAST\nBODY 3\nS 250 queued\n");
     let played = play(&plain(), &[message(&names, b"x\r\n")], &script("PIPELINING CHUNKING", &rest)).await;
