@@ -141,6 +141,11 @@ impl HeaderScanner {
         }
     }
 
+    /// What was found so far; final once the header is complete.
+    pub fn facts(&self) -> &HeaderFacts {
+        &self.facts
+    }
+
     /// What was found; a message may end within its header.
     pub fn finish(mut self) -> HeaderFacts {
         if self.state == State::LineStartCr {

@@ -1,1 +1,16 @@
 //! SMTP in: listeners, connector selection, the dialogue and its limits.
+
+mod connector;
+mod data;
+mod incoming;
+mod replies;
+mod selection;
+mod server;
+mod session;
+mod starttls;
+mod stream;
+mod transaction;
+
+pub use connector::Connector;
+pub use selection::{Candidate, Selection};
+pub use server::{Generation, Server, machine_name};

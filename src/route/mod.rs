@@ -1,1 +1,7 @@
-//! From a recipient to a send connector and its next hops.
+//! From a recipient to a send connector and its next hops (exchange-edge.md 2.3, 7).
+
+mod accepted;
+mod table;
+
+pub use accepted::{AcceptedDomains, asks_for_onward_relay};
+pub use table::{Decision, NextHop, RouteTable};

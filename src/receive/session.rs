@@ -1,0 +1,435 @@
+//! One SMTP session in: reading commands, answering them, and ending well.
+//!
+//! The verbs that carry rules have files of their own (`starttls`, `transaction`, `data`); here
+//! is what all of them share: buffers, timeouts, tarpit, error counting.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::time::timeout_at;
+
+use crate::config::ReceiveTls;
+use crate::log::{Direction, SessionEvent, SessionLog};
+use crate::smtp::{Command, CommandError, LineError, MAX_COMMAND_LINE, Verb, discard_line, take_line};
+use crate::tls::TlsFacts;
+
+use super::connector::{Connector, Place};
+use super::incoming::Incoming;
+use super::replies::{self, ReplyLine};
+use super::server::{Generation, Server};
+use super::stream::Stream;
+use super::transaction::Transaction;
+
+/// Room to read into; a flight of pipelined commands or a piece of a message.
+const READ_SIZE: usize = 32 << 10;
+/// Replies held back are written once they reach this, whatever else is waiting.
+const MAX_HELD: usize = 16 << 10;
+/// How long a client may take to read a reply before the session is given up.
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// What follows a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    Continue,
+    Close,
+}
+
+/// Why a session ended, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// QUIT.
+    Quit,
+    /// The client closed without QUIT.
+    ByPeer,
+    /// The connection broke.
+    Broken,
+    /// We closed: a limit, a refusal, shutdown; with the word for it.
+    Closed(&'static str),
+}
+
+/// A session in progress.
+pub(super) struct Session {
+    pub(super) server: Arc<Server>,
+    pub(super) generation: Arc<Generation>,
+    pub(super) connector: Arc<Connector>,
+    pub(super) place: Place,
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+    pub(super) stream: Stream,
+    pub(super) input: BytesMut,
+    output: Vec<u8>,
+    pub(super) log: SessionLog,
+    started: Instant,
+    pub(super) helo: Option<Box<str>>,
+    pub(super) extended: bool,
+    pub(super) tls: Option<TlsState>,
+    pub(super) transaction: Option<Transaction>,
+    pub(super) incoming: Option<Incoming>,
+    errors: u32,
+    pub(super) messages_begun: u32,
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    pub(super) tried_tls: bool,
+    pub(super) tried_mail: bool,
+    pub(super) ended: Option<Ended>,
+    pub(super) no_tls_reason: Option<String>,
+}
+
+/// What the handshake of this session came to.
+pub(super) struct TlsState {
+    pub(super) facts: TlsFacts,
+    /// With `mutual`: the verified name, or why there is none.
+    pub(super) client: Option<Result<Option<String>, crate::tls::CertificateProblem>>,
+    /// The two lines about the client certificate follow the next EHLO (exchange-edge.md 4.2).
+    pub(super) report_client: bool,
+}
+
+impl Session {
+    pub(super) fn new(
+        server: Arc<Server>,
+        generation: Arc<Generation>,
+        connector: Arc<Connector>,
+        place: Place,
+        stream: Stream,
+        (peer, local): (SocketAddr, SocketAddr),
+        log: SessionLog,
+    ) -> Self {
+        Self {
+            server,
+            generation,
+            connector,
+            place,
+            peer,
+            local,
+            stream,
+            input: BytesMut::new(),
+            output: Vec::with_capacity(512),
+            log,
+            started: Instant::now(),
+            helo: None,
+            extended: false,
+            tls: None,
+            transaction: None,
+            incoming: None,
+            errors: 0,
+            messages_begun: 0,
+            messages: 0,
+            bytes: 0,
+            tried_tls: false,
+            tried_mail: false,
+            ended: None,
+            no_tls_reason: None,
+        }
+    }
+
+    /// Runs the session to its end.
+    pub(super) async fn run(mut self) {
+        self.greet();
+        let _ = self.dialogue().await;
+        self.finish().await;
+    }
+
+    fn greet(&mut self) {
+        let config = &self.connector.config;
+        let banner = config.banner.clone().unwrap_or_else(|| {
+            let now = crate::log::time::rfc5322(std::time::SystemTime::now());
+            replies::banner(&config.fqdn, &now)
+        });
+        self.reply(&banner);
+    }
+
+    /// Reads and answers commands until the session ends. The `Err` is a broken connection.
+    async fn dialogue(&mut self) -> std::io::Result<()> {
+        loop {
+            match take_line(&mut self.input, MAX_COMMAND_LINE) {
+                Ok(Some(line)) => {
+                    let flow = self.command(&line).await?;
+                    if flow == Flow::Close {
+                        return self.flush().await;
+                    }
+                    if self.output.len() >= MAX_HELD {
+                        self.flush().await?;
+                    }
+                }
+                Ok(None) => {
+                    self.flush().await?;
+                    if self.fill().await? == Flow::Close {
+                        return self.flush().await;
+                    }
+                }
+                Err(error) => {
+                    self.log.received("<unreadable line>");
+                    let text = match error {
+                        LineError::TooLong => {
+                            while !discard_line(&mut self.input) {
+                                if self.fill().await? == Flow::Close {
+                                    return self.flush().await;
+                                }
+                            }
+                            replies::LINE_TOO_LONG
+                        }
+                        LineError::BareLf => replies::UNRECOGNIZED,
+                    };
+                    if self.protocol_error(text.into()).await? == Flow::Close {
+                        return self.flush().await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn command(&mut self, line: &[u8]) -> std::io::Result<Flow> {
+        let parsed = Command::parse(line);
+        self.log_command(line, parsed.as_ref().ok());
+        let command = match parsed {
+            Ok(command) => command,
+            // The octets behind a BDAT that cannot be read cannot be told from commands.
+            Err(error @ CommandError::InvalidArguments(Verb::Bdat)) => {
+                return Ok(self.close(&error.reply().to_string(), "unreadable BDAT"));
+            }
+            Err(error) => return self.protocol_error(error.reply().to_string().into()).await,
+        };
+        if self.incoming.is_some()
+            && !matches!(command, Command::Bdat { .. } | Command::Rset | Command::Quit | Command::Noop)
+        {
+            return self.protocol_error(replies::BAD_SEQUENCE.into()).await;
+        }
+        match command {
+            Command::Ehlo(name) => Ok(self.hello(name, true)),
+            Command::Helo(name) => Ok(self.hello(name, false)),
+            Command::StartTls => self.starttls().await,
+            Command::Mail(mail) => self.mail(mail).await,
+            Command::Rcpt(rcpt) => self.rcpt(rcpt).await,
+            Command::Data => self.data().await,
+            Command::Bdat { size, last } => self.bdat(size, last).await,
+            Command::Rset => {
+                self.reset();
+                Ok(self.reply(replies::RESETTING))
+            }
+            Command::Noop => Ok(self.reply(replies::NOOP_OK)),
+            Command::Vrfy | Command::Expn => Ok(self.reply(replies::CANNOT_VRFY)),
+            Command::Help => Ok(self.reply(replies::HELP)),
+            Command::Auth { .. } => self.protocol_error(replies::UNKNOWN_AUTH.into()).await,
+            Command::Quit => {
+                self.ended = Some(Ended::Quit);
+                self.reply(replies::CLOSING);
+                Ok(Flow::Close)
+            }
+        }
+    }
+
+    /// EHLO or HELO (RFC 5321 section 4.1.1.1): the answer in Exchange's order of keywords.
+    fn hello(&mut self, name: Box<str>, extended: bool) -> Flow {
+        self.reset();
+        self.helo = Some(name);
+        self.extended = extended;
+        self.report_client_certificate();
+        let config = &self.connector.config;
+        let greeting = format!("{} Hello [{}]", config.fqdn, self.peer.ip().to_canonical());
+        if !extended {
+            return self.reply(&format!("250 {greeting}"));
+        }
+        let mut keywords = vec![greeting];
+        keywords.push(match self.max_message_size() {
+            u64::MAX => "SIZE".to_owned(),
+            limit => format!("SIZE {limit}"),
+        });
+        keywords.extend(["PIPELINING", "DSN", "ENHANCEDSTATUSCODES"].map(String::from));
+        if self.tls.is_none() && self.connector.tls.is_some() && config.tls != ReceiveTls::Off {
+            keywords.push("STARTTLS".into());
+        }
+        keywords.extend(["8BITMIME", "BINARYMIME", "CHUNKING", "SMTPUTF8"].map(String::from));
+        let last = keywords.len() - 1;
+        for (i, keyword) in keywords.iter().enumerate() {
+            self.output.extend_from_slice(if i == last { b"250 " } else { b"250-" });
+            self.output.extend_from_slice(keyword.as_bytes());
+            self.output.extend_from_slice(b"\r\n");
+        }
+        // Exchange logs the whole reply as one line, two blanks behind the code.
+        self.log.sent(&format!("250  {}", keywords.join(" ")));
+        Flow::Continue
+    }
+
+    /// The connector's message size limit under the server's.
+    pub(super) fn max_message_size(&self) -> u64 {
+        self.connector.config.max_message_size.min(self.generation.max_message_size)
+    }
+
+    /// Forgets the transaction (RFC 5321 section 4.1.1.5).
+    pub(super) fn reset(&mut self) {
+        self.transaction = None;
+        self.incoming = None;
+    }
+
+    /// Holds a reply until the client is to see it.
+    pub(super) fn reply(&mut self, line: &str) -> Flow {
+        self.log.sent(line);
+        self.output.extend_from_slice(line.as_bytes());
+        self.output.extend_from_slice(b"\r\n");
+        Flow::Continue
+    }
+
+    /// A refusal. A permanent one is held back for the tarpit interval, and every reply before
+    /// it that is still waiting is held back with it (exchange-edge.md 1.6).
+    pub(super) async fn refuse(&mut self, line: ReplyLine) -> std::io::Result<Flow> {
+        let interval = self.connector.config.tarpit_interval;
+        if line.starts_with('5') && !interval.is_zero() {
+            self.log.info(&format!("Tarpit for '{}'", log_interval(interval)), "");
+            let wake = tokio::time::Instant::now() + interval;
+            tokio::select! {
+                () = tokio::time::sleep_until(wake.min(self.deadline())) => {}
+                () = self.server.shutdown.wait() => {}
+            }
+        }
+        Ok(self.reply(&line))
+    }
+
+    /// Ends the session with a last reply.
+    pub(super) fn close(&mut self, line: &str, why: &'static str) -> Flow {
+        self.reply(line);
+        self.ended = Some(Ended::Closed(why));
+        Flow::Close
+    }
+
+    /// A refusal that counts towards the connector's protocol errors.
+    pub(super) async fn protocol_error(&mut self, line: ReplyLine) -> std::io::Result<Flow> {
+        self.errors += 1;
+        self.refuse(line).await?;
+        if self.errors > self.connector.config.max_protocol_errors {
+            return Ok(self.close(replies::TOO_MANY_ERRORS, "too many protocol errors"));
+        }
+        Ok(Flow::Continue)
+    }
+
+    /// Writes the replies that are held.
+    pub(super) async fn flush(&mut self) -> std::io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        self.log.flush();
+        let written = tokio::time::timeout(WRITE_TIMEOUT, self.stream.write_all(&self.output)).await;
+        self.output.clear();
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) => {
+                self.ended = Some(Ended::Broken);
+                Err(e)
+            }
+            Err(_) => {
+                self.ended = Some(Ended::Closed("the client reads no replies"));
+                Err(std::io::ErrorKind::TimedOut.into())
+            }
+        }
+    }
+
+    /// The moment the session's whole time is used up.
+    fn deadline(&self) -> tokio::time::Instant {
+        tokio::time::Instant::from_std(self.started) + self.connector.config.connection_timeout
+    }
+
+    /// Reads more input, within the idle timeout, the session's life and the server's.
+    pub(super) async fn fill(&mut self) -> std::io::Result<Flow> {
+        let life = self.deadline();
+        let idle = tokio::time::Instant::now() + self.connector.config.connection_inactivity_timeout;
+        self.input.reserve(READ_SIZE);
+        // In the middle of a message a shutdown waits for its end; the grace period bounds it.
+        let may_stop = self.incoming.is_none() && !self.reading_data();
+        let read = {
+            let reading = timeout_at(idle.min(life), self.stream.read_buf(&mut self.input));
+            tokio::select! {
+                biased;
+                read = reading => Some(read),
+                () = self.server.shutdown.wait(), if may_stop => None,
+            }
+        };
+        match read {
+            None => Ok(self.close(replies::SHUTTING_DOWN, "shutdown")),
+            Some(Err(_)) if idle < life => Ok(self.close(replies::INPUT_TIMEOUT, "idle timeout")),
+            Some(Err(_)) => Ok(self.close(replies::CONNECTION_TIMED_OUT, "connection timeout")),
+            Some(Ok(Ok(0))) => {
+                self.ended.get_or_insert(Ended::ByPeer);
+                Err(std::io::ErrorKind::UnexpectedEof.into())
+            }
+            Some(Ok(Ok(_))) => Ok(Flow::Continue),
+            Some(Ok(Err(e))) => {
+                self.ended.get_or_insert(Ended::Broken);
+                Err(e)
+            }
+        }
+    }
+
+    fn reading_data(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|t| t.reading_data)
+    }
+
+    /// Logs a command; the data of AUTH stays out (exchange-edge.md 4.2).
+    fn log_command(&mut self, line: &[u8], parsed: Option<&Command>) {
+        if !self.log.enabled() {
+            return;
+        }
+        if line.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH")) {
+            let mechanism = match parsed {
+                Some(Command::Auth { mechanism, .. }) => mechanism,
+                _ => "<malformed>",
+            };
+            self.log.received(&format!("AUTH {mechanism} <hidden>"));
+        } else {
+            self.log.received(&String::from_utf8_lossy(line));
+        }
+    }
+
+    /// Says goodbye to the connection and writes what the session was.
+    async fn finish(mut self) {
+        let ended = self.ended.unwrap_or(Ended::Broken);
+        self.stream.close().await;
+        let probe = !self.tried_tls && !self.tried_mail;
+        let quiet = self.generation.quiet_probes_from.iter().any(|r| r.contains(self.peer.ip()));
+        if probe && quiet {
+            return self.log.discard();
+        }
+        self.log.release();
+        if self.tls.is_none() && self.no_tls_reason.is_none() {
+            self.log.info("", "No TLS: the session stayed in plain text");
+        }
+        self.log.disconnect(match ended {
+            Ended::Quit | Ended::Closed(_) => "Local",
+            Ended::ByPeer => "Remote",
+            Ended::Broken => "Remote(SocketError)",
+        });
+        self.log.flush();
+        let verified: Option<Option<String>> =
+            self.tls.as_ref().and_then(|t| t.client.as_ref()).and_then(|c| c.clone().ok());
+        SessionEvent {
+            direction: Direction::In,
+            connector: self.connector.config.name.clone(),
+            session_id: self.log.session_id(),
+            peer: self.peer,
+            local: Some(self.local),
+            helo: self.helo.as_deref().map(str::to_owned),
+            tls_version: self.tls.as_ref().map(|t| t.facts.version.as_str()),
+            tls_cipher: self.tls.as_ref().map(|t| t.facts.cipher),
+            tls_group: self.tls.as_ref().and_then(|t| t.facts.group),
+            tls_verified: verified.is_some(),
+            tls_peer_name: verified.flatten(),
+            no_tls_reason: self.no_tls_reason,
+            messages: self.messages,
+            bytes: self.bytes,
+            outcome: match ended {
+                Ended::Quit => "quit".into(),
+                Ended::ByPeer => "closed by the client".into(),
+                Ended::Broken => "connection broken".into(),
+                Ended::Closed(why) => why.into(),
+            },
+            duration: self.started.elapsed(),
+        }
+        .emit(&self.server.observers);
+    }
+}
+
+/// A duration as Exchange's protocol log writes it: `0.00:00:05`.
+fn log_interval(interval: Duration) -> String {
+    let s = interval.as_secs();
+    format!("{}.{:02}:{:02}:{:02}", s / 86_400, s / 3600 % 24, s / 60 % 60, s % 60)
+}

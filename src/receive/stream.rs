@@ -1,0 +1,77 @@
+//! The connection of a session, in clear or over TLS.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use crate::tls::Recorded;
+
+/// What a session reads from and writes to.
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<Recorded<TcpStream>>>),
+    /// Handed to a handshake, or gone with a failed one.
+    Closed,
+}
+
+/// How long a close may take: a peer that neither reads nor closes is not waited for.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Stream {
+    pub(super) async fn read_buf(&mut self, buf: &mut BytesMut) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(s) => s.read_buf(buf).await,
+            Self::Tls(s) => s.read_buf(buf).await,
+            Self::Closed => Ok(0),
+        }
+    }
+
+    pub(super) async fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Plain(s) => s.write_all(bytes).await,
+            Self::Tls(s) => {
+                s.write_all(bytes).await?;
+                s.flush().await
+            }
+            Self::Closed => Err(std::io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Ends the connection in order: `close_notify` where there is TLS, then FIN, then whatever
+    /// the peer had still under way is read. A socket closed on unread data is reset, and a reset
+    /// takes the last reply with it before the peer has read why it was refused.
+    pub(super) async fn close(&mut self) {
+        let closing = async {
+            let mut rest = [0; 4096];
+            match self {
+                Self::Plain(s) => {
+                    s.shutdown().await?;
+                    while s.read(&mut rest).await? > 0 {}
+                }
+                Self::Tls(s) => {
+                    s.shutdown().await?;
+                    let (raw, _) = s.get_mut();
+                    while raw.read(&mut rest).await? > 0 {}
+                }
+                Self::Closed => {}
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        // A peer that is gone already makes this fail, and there is nothing to do about it.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+    }
+
+    /// Takes the plain connection out, for a handshake.
+    pub(super) fn take_plain(&mut self) -> Option<TcpStream> {
+        match std::mem::replace(self, Self::Closed) {
+            Self::Plain(s) => Some(s),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+}
