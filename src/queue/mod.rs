@@ -1,4 +1,20 @@
 //! The spool, delivery queues, the retry ladder, expiry and delivery status notifications.
 
+mod codec;
+mod delivery;
 pub mod dsn;
+mod housekeeping;
+mod manager;
+mod message;
+mod outcome;
+mod reports;
+mod retry;
 pub mod spool;
+mod worker;
+
+pub use codec::CodecError;
+pub use delivery::{QueueStatus, QueueView};
+pub use housekeeping::keep_house;
+pub use manager::{NO_CONNECTOR, Queue, Routing, Submission};
+pub use message::{MessageMeta, QueuedMessage, RecipientStatus, Source, State};
+pub use retry::retry_delay;

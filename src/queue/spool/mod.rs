@@ -34,7 +34,6 @@ mod names;
 mod recover;
 mod report;
 mod request;
-mod rotate;
 mod scan;
 mod shared;
 mod staged;

@@ -1,0 +1,103 @@
+//! Expiry and delay notices (exchange-edge.md 2.5), for ready and deferred messages alike.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::dsn;
+use super::manager::Queue;
+use super::message::{QueuedMessage, RecipientStatus};
+use super::reports::{Report, Verdict};
+use super::spool::MessageId;
+
+/// How often ages are looked at. Messages are looked at in order of age, and only those that are
+/// due, so a look costs nothing when none is.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Messages handled between two looks, so that a mass expiry does not crowd out delivery.
+const BATCH: usize = 500;
+
+/// Runs until shutdown.
+pub async fn keep_house(queue: Arc<Queue>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Messages up to this one have had their delay notice, or need none.
+    let mut noticed = MessageId(0);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = queue.shutdown.wait() => return,
+        }
+        queue.expire().await;
+        queue.notice_delays(&mut noticed).await;
+    }
+}
+
+impl Queue {
+    /// Gives up messages past their time. One that is being sent is left to its outcome.
+    async fn expire(self: &Arc<Self>) {
+        let limit = self.active.load().routing.transport.message_expiration_timeout;
+        let due: Vec<Arc<QueuedMessage>> = {
+            let live = self.live();
+            live.values().take_while(|m| m.age() >= limit).take(BATCH).cloned().collect()
+        };
+        let mut any = false;
+        for message in due {
+            let Some(open) = message.take_for_expiry() else { continue };
+            let last = message.state().last_error.clone();
+            let verdicts: Vec<_> = open
+                .into_iter()
+                .map(|index| Verdict {
+                    index,
+                    reply: last
+                        .as_deref()
+                        .map_or_else(|| dsn::EXPIRED.to_owned(), |last| format!("{} ({last})", dsn::EXPIRED)),
+                    remote: None,
+                })
+                .collect();
+            any |=
+                self.settle_with_report(&message, Report::Failure, &verdicts, RecipientStatus::Failed).await;
+            message.release();
+        }
+        if any {
+            self.purge();
+        }
+    }
+
+    /// Tells senders of messages that have waited long.
+    async fn notice_delays(self: &Arc<Self>, noticed: &mut MessageId) {
+        let transport = self.active.load().routing.transport.clone();
+        let after = transport.delay_notification_timeout;
+        if after >= transport.message_expiration_timeout {
+            return;
+        }
+        let due: Vec<Arc<QueuedMessage>> = {
+            let live = self.live();
+            let newer = (std::ops::Bound::Excluded(*noticed), std::ops::Bound::Unbounded);
+            live.range(newer).map(|(_, m)| m).take_while(|m| m.age() >= after).take(BATCH).cloned().collect()
+        };
+        for message in due {
+            *noticed = message.id;
+            let open: Vec<usize> = {
+                let mut state = message.state();
+                if std::mem::replace(&mut state.delay_notified, true) {
+                    continue;
+                }
+                let pending =
+                    |(i, s): (usize, &RecipientStatus)| (*s == RecipientStatus::Pending).then_some(i);
+                state.recipients.iter().enumerate().filter_map(pending).collect()
+            };
+            let verdicts: Vec<_> = open
+                .into_iter()
+                .map(|index| Verdict { index, reply: DELAYED.to_owned(), remote: None })
+                .collect();
+            let change = Self::changed_state(&message, &[]);
+            if let Err(error) = self.notify(Report::Delay, &message, &verdicts, vec![change]).await {
+                tracing::error!(id = message.id.0, %error, "a delay notice could not be stored");
+                message.state().delay_notified = false;
+            }
+        }
+    }
+}
+
+/// The reply in a delay notice (exchange-edge.md 9.6).
+const DELAYED: &str = "400 4.4.7 Message delayed";

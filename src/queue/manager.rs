@@ -1,0 +1,430 @@
+//! The queue as a whole: accepting messages, routing them to delivery queues, and starting over
+//! after a restart or a change of configuration.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::config::Transport;
+use crate::message::Envelope;
+use crate::route::{Decision, NextHop, RouteTable};
+use crate::send::{ConnectorRuntime, SendContext};
+use crate::shutdown::Shutdown;
+use crate::smtp::{BodyFacts, EnhancedCode, Reply};
+
+use super::codec;
+use super::delivery::{DeliveryQueue, Item, QueueView};
+use super::message::{MessageMeta, QueuedMessage, RecipientStatus, Source, State};
+use super::spool::{Change, Content, MessageId, Recovery, Spool, SpoolError};
+use super::worker::Breaker;
+
+/// Content kept in memory through first attempts, over all messages.
+const RESIDENT_BUDGET: u64 = 128 << 20;
+
+/// A message as the receive side hands it over.
+#[derive(Debug)]
+pub struct Submission {
+    /// From [`Queue::next_id`].
+    pub id: MessageId,
+    /// Accepted envelope.
+    pub envelope: Envelope,
+    /// Content, our own fields included.
+    pub content: Content,
+    /// The same content, when it is small enough to be kept in memory.
+    pub resident: Option<Vec<Bytes>>,
+    /// What was noticed about its bytes.
+    pub facts: BodyFacts,
+    /// Bytes of content.
+    pub size: u64,
+    /// Bytes of header at its front, the empty line included.
+    pub header_len: u64,
+    /// `Message-ID` with its angle brackets.
+    pub message_id: String,
+    /// `Subject` as in the header.
+    pub subject: String,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// What one configuration says about routing and reporting.
+pub struct Routing {
+    /// The send connectors by address space.
+    pub table: RouteTable,
+    /// They, ready for use, by name.
+    pub connectors: HashMap<String, Arc<ConnectorRuntime>>,
+    /// Timers.
+    pub transport: Transport,
+    /// `server.hostname`: the name in reports.
+    pub hostname: String,
+    /// Sender of reports.
+    pub postmaster: String,
+    /// What sessions out share.
+    pub context: SendContext,
+}
+
+/// The delivery queues of one connector, by next hop.
+pub(super) struct Outlet {
+    runtime: Arc<ConnectorRuntime>,
+    queues: Mutex<HashMap<String, Arc<DeliveryQueue>>>,
+}
+
+/// One configuration at work.
+pub(super) struct Active {
+    pub(super) routing: Routing,
+    outlets: HashMap<String, Outlet>,
+    /// `max_outbound_connections`
+    pub(super) connections: Semaphore,
+}
+
+/// The queue.
+pub struct Queue {
+    pub(super) spool: Spool,
+    pub(super) active: ArcSwap<Active>,
+    /// Every message not settled yet. Ids grow with time, so the order is that of arrival.
+    live: Mutex<BTreeMap<MessageId, Arc<QueuedMessage>>>,
+    unreachable: Mutex<Vec<Item>>,
+    next_number: AtomicU64,
+    resident: AtomicU64,
+    pub(super) breaker: Breaker,
+    pub(super) shutdown: Shutdown,
+}
+
+/// `LastError` of the Unreachable queue (exchange-edge.md 2.3).
+pub const NO_CONNECTOR: &str = "A matching connector cannot be found to route the external recipient";
+
+impl Active {
+    fn new(routing: Routing) -> Self {
+        let outlets = routing
+            .connectors
+            .iter()
+            .map(|(name, runtime)| {
+                (name.clone(), Outlet { runtime: Arc::clone(runtime), queues: Mutex::default() })
+            })
+            .collect();
+        let connections = Semaphore::new(routing.transport.max_outbound_connections);
+        Self { routing, outlets, connections }
+    }
+}
+
+impl Outlet {
+    fn queues(&self) -> MutexGuard<'_, HashMap<String, Arc<DeliveryQueue>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    /// A queue over an open spool.
+    pub fn new(spool: Spool, routing: Routing, shutdown: Shutdown) -> Arc<Self> {
+        Arc::new(Self {
+            spool,
+            active: ArcSwap::from_pointee(Active::new(routing)),
+            live: Mutex::default(),
+            unreachable: Mutex::default(),
+            next_number: AtomicU64::new(1),
+            resident: AtomicU64::new(0),
+            breaker: Breaker::default(),
+            shutdown,
+        })
+    }
+
+    /// The spool below.
+    pub fn spool(&self) -> &Spool {
+        &self.spool
+    }
+
+    /// A number for a new message.
+    pub fn next_id(&self) -> MessageId {
+        self.spool.next_id()
+    }
+
+    /// Whether the spool can take a message now; if not, MAIL is answered with 452.
+    pub fn accepts_mail(&self) -> bool {
+        self.spool.healthy().is_ok()
+    }
+
+    pub(super) fn live(&self) -> MutexGuard<'_, BTreeMap<MessageId, Arc<QueuedMessage>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unreachable(&self) -> MutexGuard<'_, Vec<Item>> {
+        self.unreachable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a message on disk and then on its way. Returns once it is durable, so that the 250
+    /// may go out; delivery goes on by itself.
+    pub async fn submit(self: &Arc<Self>, submission: Submission) -> Result<(), SpoolError> {
+        let Submission {
+            id,
+            envelope,
+            content,
+            resident,
+            facts,
+            size,
+            header_len,
+            message_id,
+            subject,
+            source,
+        } = submission;
+        let meta = MessageMeta {
+            network_message_id: *Uuid::new_v4().as_bytes(),
+            received_ms: now_ms(),
+            size,
+            header_len: u32::try_from(header_len).unwrap_or(u32::MAX),
+            message_id: message_id.into(),
+            subject: subject.into(),
+            source,
+            facts,
+            envelope,
+        };
+        let message = self.store(id, meta, content, resident, Vec::new()).await?;
+        self.route(Item { message, recipients: None, retried_fresh: false });
+        Ok(())
+    }
+
+    /// Makes a message durable and known, together with changes to others.
+    pub(super) async fn store(
+        &self,
+        id: MessageId,
+        meta: MessageMeta,
+        content: Content,
+        resident: Option<Vec<Bytes>>,
+        also: Vec<Change>,
+    ) -> Result<Arc<QueuedMessage>, SpoolError> {
+        let encoded = Bytes::from(codec::encode_meta(&meta));
+        let stored = self.spool.append(id, encoded, content, also).await?;
+        let resident = resident.filter(|_| {
+            let held = self.resident.fetch_add(meta.size, Ordering::Relaxed);
+            let room = held + meta.size <= RESIDENT_BUDGET;
+            if !room {
+                self.resident.fetch_sub(meta.size, Ordering::Relaxed);
+            }
+            room
+        });
+        let message = QueuedMessage::new(id, meta, stored, resident, None);
+        self.live().insert(id, Arc::clone(&message));
+        Ok(message)
+    }
+
+    /// Lets a message's content go from memory.
+    pub(super) fn evict(&self, message: &QueuedMessage) {
+        self.resident.fetch_sub(message.evict(), Ordering::Relaxed);
+    }
+
+    /// Takes over what a restart found in the spool. Returns how many messages are waiting.
+    pub fn recover(self: &Arc<Self>, recovery: Recovery) -> usize {
+        let mut items = Vec::with_capacity(recovery.messages.len());
+        for found in recovery.messages {
+            let meta = match codec::decode_meta(&found.meta) {
+                Ok(meta) => meta,
+                Err(error) => {
+                    tracing::error!(id = found.id.0, %error, "a queued message cannot be read and stays in the spool");
+                    continue;
+                }
+            };
+            let state: Option<State> = found.state.as_deref().and_then(|bytes| {
+                codec::decode_state(bytes, meta.envelope.recipients.len())
+                    .inspect_err(|error| {
+                        tracing::error!(id = found.id.0, %error, "the state of a queued message cannot be read; all its recipients are tried");
+                    })
+                    .ok()
+            });
+            let message = QueuedMessage::new(found.id, meta, found.content, None, state);
+            let open = open_recipients(&message.state());
+            if open.is_empty() {
+                self.spool.apply(Change::Remove(found.id));
+                continue;
+            }
+            self.live().insert(found.id, Arc::clone(&message));
+            items.push(Item { message, recipients: Some(open), retried_fresh: false });
+        }
+        let count = items.len();
+        for item in items {
+            self.route(item);
+        }
+        count
+    }
+
+    /// Sends an item's open recipients to the delivery queues they belong to.
+    #[expect(clippy::needless_pass_by_value, reason = "the item is handed over, in parts")]
+    pub(super) fn route(self: &Arc<Self>, item: Item) {
+        let active = self.active.load_full();
+        let meta = &item.message.meta;
+        // One recipient, or several with one next hop, is by far the most common case.
+        let mut groups: Vec<(Arc<DeliveryQueue>, Vec<u16>)> = Vec::with_capacity(1);
+        let (mut lost, mut too_large) = (Vec::new(), Vec::new());
+        for index in item.indices() {
+            let slot = u16::try_from(index).unwrap_or(u16::MAX);
+            match active.routing.table.decide(&meta.envelope.recipients[index].address, meta.size) {
+                Decision::Via { connector, next_hop } => {
+                    match self.delivery_queue(&active, &connector.name, next_hop) {
+                        Some(queue) => match groups.iter_mut().find(|(q, _)| Arc::ptr_eq(q, &queue)) {
+                            Some((_, list)) => list.push(slot),
+                            None => groups.push((queue, vec![slot])),
+                        },
+                        None => lost.push(slot),
+                    }
+                }
+                Decision::Unreachable => lost.push(slot),
+                Decision::TooLarge { .. } => too_large.push(slot),
+            }
+        }
+        let part = |list: Vec<u16>| Item {
+            recipients: (list.len() < meta.envelope.recipients.len()).then(|| list.into()),
+            ..item.clone()
+        };
+        for (queue, list) in groups {
+            // A queue retired in between belongs to the old configuration: once more by the new.
+            if let Err(item) = queue.push(part(list)) {
+                self.route(item);
+            }
+        }
+        if !lost.is_empty() {
+            self.evict(&item.message);
+            item.message.state().last_error = Some(NO_CONNECTOR.into());
+            self.unreachable().push(part(lost));
+        }
+        if !too_large.is_empty() {
+            let reply = Reply::new(
+                552,
+                Some(EnhancedCode(5, 3, 4)),
+                "ROUTING.SizeLimit; message size exceeds a fixed maximum size for the route",
+            );
+            self.fail_later(part(too_large), reply);
+        }
+    }
+
+    fn delivery_queue(
+        self: &Arc<Self>,
+        active: &Arc<Active>,
+        connector: &str,
+        next_hop: NextHop,
+    ) -> Option<Arc<DeliveryQueue>> {
+        let outlet = active.outlets.get(connector)?;
+        let mut queues = outlet.queues();
+        if let Some(queue) = queues.get(&next_hop.domain) {
+            return Some(Arc::clone(queue));
+        }
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let queue = DeliveryQueue::new(number, Arc::clone(&outlet.runtime), next_hop.clone());
+        queues.insert(next_hop.domain, Arc::clone(&queue));
+        drop(queues);
+        super::worker::drive(Arc::clone(self), Arc::clone(active), Arc::clone(&queue));
+        Some(queue)
+    }
+
+    /// Forgets an empty queue whose driver has ended.
+    pub(super) fn forget(active: &Active, queue: &Arc<DeliveryQueue>) {
+        if let Some(outlet) = active.outlets.get(&queue.runtime.config.name) {
+            let mut queues = outlet.queues();
+            if queues.get(&queue.next_hop.domain).is_some_and(|q| Arc::ptr_eq(q, queue)) {
+                queues.remove(&queue.next_hop.domain);
+            }
+        }
+    }
+
+    /// Routes everything anew by a changed configuration, Unreachable included. Messages that
+    /// are being sent finish by the old one.
+    pub fn reload(self: &Arc<Self>, routing: Routing) {
+        let old = self.active.swap(Arc::new(Active::new(routing)));
+        let mut items = std::mem::take(&mut *self.unreachable());
+        for outlet in old.outlets.values() {
+            for queue in std::mem::take(&mut *outlet.queues()).into_values() {
+                items.extend(queue.retire());
+            }
+        }
+        for item in items {
+            self.route(item);
+        }
+    }
+
+    /// Records what became of recipients, and forgets the message once all are settled.
+    pub(super) fn settle(&self, message: &QueuedMessage, changes: &[(usize, RecipientStatus)]) {
+        let change = Self::changed_state(message, changes);
+        self.spool.apply(change);
+        self.forget_if_final(message);
+    }
+
+    /// Applies changes in memory, and returns what the spool is to be told of them.
+    pub(super) fn changed_state(message: &QueuedMessage, changes: &[(usize, RecipientStatus)]) -> Change {
+        let mut state = message.state();
+        for (index, status) in changes {
+            state.recipients[*index] = *status;
+        }
+        if state.is_final() {
+            Change::Remove(message.id)
+        } else {
+            Change::State(message.id, codec::encode_state(&state).into())
+        }
+    }
+
+    /// Lets a message go once all its recipients are settled.
+    pub(super) fn forget_if_final(&self, message: &QueuedMessage) {
+        if message.state().is_final() {
+            self.evict(message);
+            self.live().remove(&message.id);
+        }
+    }
+
+    /// Writes a message's state to the spool, lazily.
+    pub(super) fn save_state(&self, message: &QueuedMessage) {
+        let state = codec::encode_state(&message.state());
+        self.spool.apply(Change::State(message.id, state.into()));
+    }
+
+    /// Every delivery queue as it looks now.
+    pub fn views(&self) -> Vec<QueueView> {
+        let active = self.active.load();
+        let mut views: Vec<_> = active
+            .outlets
+            .values()
+            .flat_map(|o| o.queues().values().map(|q| q.view()).collect::<Vec<_>>())
+            .collect();
+        views.sort_by_key(|v| v.number);
+        views
+    }
+
+    /// Messages without a route.
+    pub fn unreachable_count(&self) -> usize {
+        self.unreachable().len()
+    }
+
+    /// Messages not settled yet.
+    pub fn message_count(&self) -> usize {
+        self.live().len()
+    }
+
+    /// Drops what is settled from the lists of all queues.
+    pub(super) fn purge(&self) {
+        for outlet in self.active.load().outlets.values() {
+            for queue in outlet.queues().values() {
+                queue.purge();
+            }
+        }
+        self.unreachable().retain(|item| !item.message.state().is_final());
+    }
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").field("messages", &self.message_count()).finish_non_exhaustive()
+    }
+}
+
+/// Indices of recipients not settled.
+pub(super) fn open_recipients(state: &State) -> Box<[u16]> {
+    let open = |(i, status): (usize, &RecipientStatus)| {
+        (*status == RecipientStatus::Pending).then_some(u16::try_from(i).unwrap_or(u16::MAX))
+    };
+    state.recipients.iter().enumerate().filter_map(open).collect()
+}
+
+/// Milliseconds since 1970 UTC.
+pub(super) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}

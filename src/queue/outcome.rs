@@ -1,0 +1,191 @@
+//! What an attempt came to, recipient by recipient, each handled once.
+
+use std::sync::Arc;
+use tokio::time::Instant;
+
+use crate::send::{Failure, Outcome};
+use crate::smtp::Reply;
+
+use super::delivery::{DeliveryQueue, Item};
+use super::dsn;
+use super::manager::Queue;
+use super::message::{QueuedMessage, RecipientStatus};
+use super::reports::{Report, Verdict};
+
+impl Queue {
+    /// Settles, reports or defers each recipient of an attempt. `open` are their envelope
+    /// indices, in the order of `outcomes`.
+    pub(super) async fn conclude(
+        self: &Arc<Self>,
+        queue: &Arc<DeliveryQueue>,
+        item: Item,
+        open: &[usize],
+        outcomes: Vec<Outcome>,
+    ) {
+        let message = Arc::clone(&item.message);
+        let mut done: Vec<(usize, RecipientStatus)> = Vec::with_capacity(open.len());
+        let (mut failed, mut relayed, mut stored) = (Vec::new(), Vec::new(), Vec::new());
+        let mut deferred: Vec<(usize, Failure)> = Vec::new();
+        for (index, outcome) in open.iter().copied().zip(outcomes) {
+            match outcome {
+                Outcome::Delivered(_) => done.push((index, RecipientStatus::Delivered)),
+                Outcome::Relayed(reply) => relayed.push(verdict(index, &reply)),
+                Outcome::Stored(reply) => stored.push(verdict(index, &reply)),
+                Outcome::Failed(failure) => failed.push(failure_verdict(index, &failure)),
+                Outcome::Deferred(failure) => deferred.push((index, failure)),
+            }
+        }
+        if let Some((_, failure)) = deferred.iter().find(|(_, f)| asks_for_less(&f.reply)) {
+            queue.refused(failure.reply.to_string());
+        } else if deferred.is_empty() {
+            queue.succeeded();
+        }
+        let expired = self.is_expired(&message);
+        if expired {
+            failed.extend(deferred.drain(..).map(|(index, failure)| Verdict {
+                index,
+                reply: dsn::EXPIRED.to_owned(),
+                remote: failure.remote,
+            }));
+        }
+        let mut retry: Vec<usize> = deferred.iter().map(|(index, _)| *index).collect();
+        if !done.is_empty() {
+            self.settle(&message, &done);
+        }
+        for (report, verdicts, status) in [
+            (Report::Relayed, relayed, RecipientStatus::Delivered),
+            (Report::Delivered, stored, RecipientStatus::Delivered),
+            (Report::Failure, failed, RecipientStatus::Failed),
+        ] {
+            if !self.settle_with_report(&message, report, &verdicts, status).await {
+                retry.extend(verdicts.iter().map(|v| v.index));
+            }
+        }
+        if !retry.is_empty() {
+            self.retry_later(queue, item, &message, &retry, deferred.first().map(|(_, f)| f));
+        }
+        message.release();
+    }
+
+    /// Settles recipients once their report, if one is wanted, is durable. False: it could not
+    /// be stored, and nothing has changed.
+    pub(super) async fn settle_with_report(
+        self: &Arc<Self>,
+        message: &Arc<QueuedMessage>,
+        report: Report,
+        verdicts: &[Verdict],
+        status: RecipientStatus,
+    ) -> bool {
+        if verdicts.is_empty() {
+            return true;
+        }
+        if report == Report::Failure {
+            for v in verdicts {
+                let recipient = &message.meta.envelope.recipients[v.index].address;
+                let remote = v.remote.as_ref().map_or("", |r| r.name.as_str());
+                tracing::warn!(
+                    id = message.id.0, message_id = %message.meta.message_id, %recipient, remote,
+                    reply = v.reply, "delivery failed"
+                );
+            }
+        }
+        let changes: Vec<_> = verdicts.iter().map(|v| (v.index, status)).collect();
+        let change = Self::changed_state(message, &changes);
+        match self.notify(report, message, verdicts, vec![change]).await {
+            Ok(()) => {
+                self.forget_if_final(message);
+                true
+            }
+            Err(error) => {
+                tracing::error!(id = message.id.0, %error, "a delivery report could not be stored; the recipients stay queued");
+                let back: Vec<_> = verdicts.iter().map(|v| (v.index, RecipientStatus::Pending)).collect();
+                let _ = Self::changed_state(message, &back);
+                false
+            }
+        }
+    }
+
+    fn retry_later(
+        self: &Arc<Self>,
+        queue: &Arc<DeliveryQueue>,
+        mut item: Item,
+        message: &Arc<QueuedMessage>,
+        retry: &[usize],
+        failure: Option<&Failure>,
+    ) {
+        let active = self.active.load();
+        let transport = &active.routing.transport;
+        let attempts = {
+            let mut state = message.state();
+            state.attempts += 1;
+            if let Some(failure) = failure {
+                state.last_error = Some(failure.reply.to_string().into());
+            }
+            state.attempts
+        };
+        // A connection that broke says nothing about the message, so the quick retries of a
+        // failed connection come first.
+        let broke = failure.is_some_and(|f| f.local);
+        let delay = if broke && attempts <= transport.queue_glitch_retry_count {
+            transport.queue_glitch_retry_interval.min(transport.message_retry_interval)
+        } else {
+            transport.message_retry_interval
+        };
+        self.save_state(message);
+        self.evict(message);
+        item.recipients = Some(retry.iter().map(|i| u16::try_from(*i).unwrap_or(u16::MAX)).collect());
+        item.retried_fresh = false;
+        self.defer(queue, item, Instant::now() + delay);
+    }
+
+    /// Puts an item off; if its queue was replaced meanwhile, it is routed anew instead.
+    pub(super) fn defer(self: &Arc<Self>, queue: &Arc<DeliveryQueue>, item: Item, at: Instant) {
+        if let Err(item) = queue.defer(item, at) {
+            self.route(item);
+        }
+    }
+
+    /// Gives an item back as it was.
+    pub(super) fn put_back(self: &Arc<Self>, queue: &Arc<DeliveryQueue>, item: Item) {
+        if let Err(item) = queue.put_back(item) {
+            self.route(item);
+        }
+    }
+
+    /// Gives up an item that no connector may carry. A report has to be stored for that, so it
+    /// happens in a task of its own.
+    pub(super) fn fail_later(self: &Arc<Self>, item: Item, reply: Reply) {
+        let queue = Arc::clone(self);
+        let alive = self.shutdown.guard();
+        tokio::spawn(async move {
+            let open = item.message.claim(item.indices());
+            let verdicts: Vec<_> = open.iter().map(|index| verdict(*index, &reply)).collect();
+            let message = Arc::clone(&item.message);
+            let settled =
+                queue.settle_with_report(&message, Report::Failure, &verdicts, RecipientStatus::Failed).await;
+            message.release();
+            drop(alive);
+            if !settled {
+                tokio::time::sleep(queue.active.load().routing.transport.message_retry_interval).await;
+                queue.route(item);
+            }
+        });
+    }
+
+    fn is_expired(&self, message: &QueuedMessage) -> bool {
+        message.age() >= self.active.load().routing.transport.message_expiration_timeout
+    }
+}
+
+fn verdict(index: usize, reply: &Reply) -> Verdict {
+    Verdict { index, reply: reply.to_string(), remote: None }
+}
+
+fn failure_verdict(index: usize, failure: &Failure) -> Verdict {
+    Verdict { index, reply: failure.reply.to_string(), remote: failure.remote.clone() }
+}
+
+/// The next hop says that it has too much to do (exchange-edge.md 8.5).
+fn asks_for_less(reply: &Reply) -> bool {
+    reply.code == 421 || reply.to_string().contains("4.7.500")
+}
