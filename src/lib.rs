@@ -5,11 +5,14 @@
 
 pub mod cli;
 pub mod config;
+pub mod lab;
 pub mod log;
 pub mod message;
 pub mod queue;
 pub mod receive;
+pub mod relay;
 pub mod route;
 pub mod send;
+pub mod shutdown;
 pub mod smtp;
 pub mod tls;

@@ -1,3 +1,11 @@
 //! One file a command. Commands print; they never decide.
 
 pub mod check;
+mod healthcheck;
+mod lab;
+mod run;
+
+pub use check::check;
+pub use healthcheck::healthcheck;
+pub use lab::{LabArgs, lab};
+pub use run::run;
