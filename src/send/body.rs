@@ -120,3 +120,7 @@ fn take(pieces: &[Bytes], at: &mut usize, taken: &mut usize, limit: usize) -> By
     }
     part
 }
+
+#[cfg(test)]
+#[path = "stored_tests.rs"]
+mod tests;

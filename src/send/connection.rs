@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::session::Session;
-use super::transaction::Stop;
+use super::transaction::{Stop, unreadable};
 use super::wire::{Broken, Wire};
-use super::{Outcome, Outgoing, RemoteMta, Target, words};
+use super::{Outcome, Outgoing, RemoteMta, Target};
 use crate::log::SessionId;
 use crate::smtp::{Capabilities, Reply};
 use crate::tls::TlsFacts;
@@ -72,6 +72,17 @@ impl Connection {
                 self.session.end(broken.closed_by(), "closed while idle");
                 false
             }
+        }
+    }
+
+    /// Waits, while the session is idle, until it is good for nothing more: closed by the peer, or
+    /// as old as a session may get. For a pool that waits for messages at the same time; safe to
+    /// give up at any moment.
+    pub async fn idle(&mut self) {
+        if !self.broken {
+            let left = MAX_AGE.saturating_sub(self.opened.elapsed());
+            // Whatever comes, `usable` takes it from there.
+            let _ = self.wire.wait_input(left).await;
         }
     }
 
@@ -212,10 +223,7 @@ impl Connection {
                 (broken.closed_by(), Outcome::ours(broken.reply(), remote))
             }
             Stop::Closing(reply) => ("Remote", Outcome::refused(reply, remote)),
-            Stop::Unreadable(why) => {
-                tracing::error!("message cannot be sent: {why}");
-                ("Local", Outcome::ours(words::own(words::SPOOL_UNREADABLE), None))
-            }
+            Stop::Unreadable(why) => ("Local", unreadable(&why)),
         };
         self.session.end(closed_by, &outcome.reply().to_string());
         outcome

@@ -178,6 +178,6 @@ async fn an_early_yes_is_not_believed() {
 async fn content_of_another_size_never_reaches_the_wire() {
     let mut wrong = message(&["b@x.test"], b"x\r\n");
     wrong.content = OutgoingContent::Memory(vec![Bytes::from_static(b"xyz\r\nRSET\r\n")]);
-    let played = play(&plain(), &[wrong], &format!("{}EOF", greeting("PIPELINING CHUNKING"))).await;
+    let played = play(&plain(), &[wrong], &script("PIPELINING CHUNKING", "")).await;
     assert!(played.told()[0].starts_with("deferred 451 4.3.0"), "{:?}", played.told());
 }

@@ -76,7 +76,14 @@ impl Progress {
         self.outcomes[index] = Some(outcome);
     }
 
-    /// Gives one verdict to all that still wait for one.
+    /// Gives one verdict to all without any.
+    fn settle_open(&mut self, outcome: &Outcome) {
+        for slot in self.outcomes.iter_mut().filter(|slot| slot.is_none()) {
+            *slot = Some(outcome.clone());
+        }
+    }
+
+    /// Gives one verdict to all whose fate hangs on the content.
     pub(super) fn settle_accepted(&mut self, mut outcome: impl FnMut() -> Outcome) {
         for index in 0..self.accepted.len() {
             if self.accepted[index] {
@@ -84,6 +91,12 @@ impl Progress {
             }
         }
     }
+}
+
+/// Our own storage fails; no peer has to do with it.
+pub(super) fn unreadable(why: &str) -> Outcome {
+    tracing::error!("a message cannot be read from the queue: {why}");
+    Outcome::ours(words::own(words::SPOOL_UNREADABLE), None)
 }
 
 impl Connection {
@@ -105,7 +118,14 @@ impl Connection {
         let stopped = if progress.outcomes.iter().all(Option::is_some) {
             None
         } else {
-            self.transact(message, plan, &mut progress).await.err()
+            // Before the first command: an unreadable message must not cost a connection.
+            match Body::open(&message.content, message.size).await {
+                Ok(body) => self.transact(message, plan, body, &mut progress).await.err(),
+                Err(why) => {
+                    progress.settle_open(&unreadable(&why));
+                    None
+                }
+            }
         };
         let rest = stopped.map(|stop| self.stop(stop));
         progress
@@ -123,6 +143,7 @@ impl Connection {
         &mut self,
         message: &Outgoing,
         plan: Plan,
+        mut body: Body<'_>,
         progress: &mut Progress,
     ) -> Result<(), Stop> {
         self.answered = false;
@@ -135,8 +156,6 @@ impl Connection {
             self.session.received(&reply);
             return Err(Broken::Closed(None).into());
         }
-        // Before the first command: an unreadable message must not cost a connection.
-        let mut body = Body::open(&message.content, message.size).await.map_err(Stop::Unreadable)?;
         self.log_message(message);
         let manner = if !self.peer.chunking {
             Manner::Data

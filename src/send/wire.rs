@@ -91,6 +91,16 @@ impl Wire {
         }
     }
 
+    /// Waits until something is there that [`Self::has_input`] would find.
+    pub(super) async fn wait_input(&mut self, limit: Duration) -> Result<(), Broken> {
+        if !self.input.is_empty() {
+            return Ok(());
+        }
+        let deadline = Instant::now() + limit;
+        let Self { io, input, timer, .. } = self;
+        timer.until(deadline, std::future::poll_fn(|cx| fill(io, input, cx))).await
+    }
+
     /// A whole reply that is already here.
     pub(super) fn buffered_reply(&mut self) -> Result<Option<Reply>, Broken> {
         if self.input.is_empty() {
