@@ -7,8 +7,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::open::{Opening, Refused};
-use super::words;
-use crate::config::{Auth, Credentials};
+use super::{oauth, words};
+use crate::config::{Auth, Credentials, OAuth2};
 use crate::smtp::Reply;
 
 /// RFC 4954 section 6 names none; as for other commands.
@@ -24,29 +24,19 @@ impl Opening<'_> {
         if self.connection.session.tls.is_none() {
             return Err(self.refuse(words::own(words::STARTTLS_REQUIRED), true).await);
         }
-        let (mechanism, credentials) = match auth {
-            Auth::Plain(credentials) => ("PLAIN", credentials),
-            Auth::Login(credentials) => ("LOGIN", credentials),
-            Auth::XOAuth2(_) => {
-                let text = "AUTH XOAUTH2 is not available in this version";
-                return Err(self.refuse(words::reply(454, (4, 7, 0), text), true).await);
-            }
+        let mechanism = match auth {
+            Auth::Plain(_) => "PLAIN",
+            Auth::Login(_) => "LOGIN",
+            Auth::XOAuth2(_) => "XOAUTH2",
         };
         if !self.connection.peer.auth.iter().any(|offered| offered == mechanism) {
             let text = format!("The next hop does not offer AUTH {mechanism}");
             return Err(self.refuse(words::reply(454, (4, 7, 0), &text), true).await);
         }
-        let password = match password(&credentials.password_file).await {
-            Ok(password) => password,
-            Err(e) => {
-                tracing::error!("{}: {e}", credentials.password_file.display());
-                let reply = words::reply(454, (4, 7, 0), "The password file of the connector cannot be read");
-                return Err(self.refuse(reply, true).await);
-            }
-        };
         let reply = match auth {
-            Auth::Login(_) => self.login(credentials, &password).await?,
-            _ => self.plain(credentials, &password).await?,
+            Auth::Plain(credentials) => self.plain(credentials).await?,
+            Auth::Login(credentials) => self.login(credentials).await?,
+            Auth::XOAuth2(settings) => self.xoauth2(settings).await?,
         };
         if reply.code == 235 {
             return Ok(());
@@ -59,11 +49,10 @@ impl Opening<'_> {
     }
 
     /// RFC 4616, with the initial response of RFC 4954.
-    async fn plain(&mut self, credentials: &Credentials, password: &str) -> Result<Reply, Refused> {
+    async fn plain(&mut self, credentials: &Credentials) -> Result<Reply, Refused> {
+        let password = self.password(credentials).await?;
         let secret = BASE64_STANDARD.encode(format!("\0{}\0{password}", credentials.username));
-        self.connection.session.log.sent(&format!("AUTH PLAIN {PLACEHOLDER}"));
-        let reply = self.ask_unlogged(&format!("AUTH PLAIN {secret}"), AUTH).await?;
-        self.log_challenge(&reply);
+        let reply = self.initial("PLAIN", &secret).await?;
         if reply.code != 334 {
             return Ok(reply);
         }
@@ -72,15 +61,56 @@ impl Opening<'_> {
     }
 
     /// The old mechanism of user and password in two steps.
-    async fn login(&mut self, credentials: &Credentials, password: &str) -> Result<Reply, Refused> {
+    async fn login(&mut self, credentials: &Credentials) -> Result<Reply, Refused> {
+        let password = self.password(credentials).await?;
         let mut reply = self.ask("AUTH LOGIN", AUTH).await?;
         self.log_challenge(&reply);
-        for secret in [credentials.username.as_str(), password] {
+        for secret in [credentials.username.as_str(), &password] {
             if reply.code != 334 {
                 return Ok(reply);
             }
             reply = self.respond(&BASE64_STANDARD.encode(secret)).await?;
         }
+        Ok(reply)
+    }
+
+    /// Google's and Microsoft's mechanism for OAuth 2 tokens.
+    async fn xoauth2(&mut self, settings: &OAuth2) -> Result<Reply, Refused> {
+        let connector = self.connector;
+        let token = match connector.tokens.token(settings, &self.resolver, &connector.roots).await {
+            Ok(token) => token,
+            Err(why) => {
+                tracing::error!("connector {}: no OAuth 2 token: {why}", connector.config.name);
+                self.connection.session.log.info(&why, "No OAuth 2 token");
+                let reply = words::reply(454, (4, 7, 0), &format!("No OAuth 2 token: {why}"));
+                return Err(self.refuse(reply, true).await);
+            }
+        };
+        let reply = self.initial("XOAUTH2", &oauth::response(&settings.username, &token)).await?;
+        if reply.code == 235 {
+            return Ok(reply);
+        }
+        connector.tokens.forget().await;
+        // A refusal comes as a challenge; the empty answer brings the reply that counts.
+        if reply.code == 334 { self.respond("").await } else { Ok(reply) }
+    }
+
+    async fn password(&mut self, credentials: &Credentials) -> Result<String, Refused> {
+        match read_secret(&credentials.password_file).await {
+            Ok(password) => Ok(password),
+            Err(e) => {
+                tracing::error!("{}: {e}", credentials.password_file.display());
+                let reply = words::reply(454, (4, 7, 0), "The password file of the connector cannot be read");
+                Err(self.refuse(reply, true).await)
+            }
+        }
+    }
+
+    /// AUTH with an initial response (RFC 4954 section 4).
+    async fn initial(&mut self, mechanism: &str, secret: &str) -> Result<Reply, Refused> {
+        self.connection.session.log.sent(&format!("AUTH {mechanism} {PLACEHOLDER}"));
+        let reply = self.ask_unlogged(&format!("AUTH {mechanism} {secret}"), AUTH).await?;
+        self.log_challenge(&reply);
         Ok(reply)
     }
 
@@ -101,8 +131,12 @@ impl Opening<'_> {
 }
 
 /// Read for each session, so that a changed password needs no reload.
-async fn password(file: &Path) -> std::io::Result<String> {
+pub(super) async fn read_secret(file: &Path) -> std::io::Result<String> {
     let mut text = tokio::fs::read_to_string(file).await?;
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
     Ok(text)
 }
+
+#[cfg(test)]
+#[path = "auth_tests.rs"]
+mod tests;

@@ -9,7 +9,9 @@ mod body;
 mod connection;
 mod content;
 mod dns;
+mod https;
 mod maildir;
+mod oauth;
 mod open;
 mod outcome;
 mod outgoing;
@@ -20,6 +22,8 @@ mod starttls;
 mod targets;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod testing_tls;
 mod transaction;
 mod wire;
 mod words;

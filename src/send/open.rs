@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
@@ -12,7 +13,7 @@ use super::session::Session;
 use super::starttls::Security;
 use super::transaction::Stop;
 use super::wire::{Broken, Io, Wire};
-use super::{ConnectFailure, Connection, ConnectorRuntime, SendContext, Target, words};
+use super::{ConnectFailure, Connection, ConnectorRuntime, Resolver, SendContext, Target, words};
 use crate::config::{Routing, SendTls};
 use crate::smtp::{Capabilities, Reply};
 
@@ -35,6 +36,7 @@ pub(super) enum Refused {
 pub(super) struct Opening<'a> {
     pub(super) connector: &'a ConnectorRuntime,
     pub(super) target: &'a Target,
+    pub(super) resolver: Arc<Resolver>,
     pub(super) connection: Connection,
 }
 
@@ -73,7 +75,7 @@ impl Connection {
     ) -> Result<Self, ConnectFailure> {
         let mut session = Session::begin(connector, target, context);
         session.connected(SocketAddr::from(([127, 0, 0, 1], 9)));
-        match converse(connector, target, session, Box::new(io), None).await {
+        match converse(connector, target, context, session, Box::new(io), None).await {
             Ok(connection) => Ok(connection),
             Err(Refused::Final(failure)) => Err(failure),
             Err(Refused::TryPlain(why)) => Err(transient(target, words::reply(499, (4, 9, 9), &why))),
@@ -104,7 +106,7 @@ async fn attempt(
         }
     };
     session.connected(local);
-    converse(connector, target, session, io, plain).await
+    converse(connector, target, context, session, io, plain).await
 }
 
 /// Connects, from `source_ip` if there is one.
@@ -134,6 +136,7 @@ async fn dial(connector: &ConnectorRuntime, target: &Target) -> io::Result<(Box<
 async fn converse(
     connector: &ConnectorRuntime,
     target: &Target,
+    context: &SendContext,
     session: Session,
     io: Box<dyn Io>,
     plain: Option<&str>,
@@ -158,7 +161,7 @@ async fn converse(
         answered: false,
         broken: false,
     };
-    let mut opening = Opening { connector, target, connection };
+    let mut opening = Opening { connector, target, resolver: Arc::clone(&context.resolver), connection };
     opening.greet().await?;
     opening.hello().await?;
     match opening.security(plain) {

@@ -1,83 +1,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 
 use super::super::testing::{
     BYE, connector, context, greeting, message, plain, play, runtime, serve, target, told,
 };
-use super::super::{ConnectFailure, Connection, ConnectorRuntime, Outcome, Target};
-use crate::config::{Auth, Credentials, DomainPattern, Logging, MinTlsVersion, SendConnector, SendTls};
-use crate::log::{Kind, ProtocolLog, SessionEvent};
-use crate::tls::test_pki::{Leaf, Pki};
-use crate::tls::{CertificateStore, Roots, ServerTls, TlsFacts};
-
-const STEP: &str = "C MAIL FROM:<a@edge.test>
-    S 250 2.1.0 Sender OK
-    C RCPT TO:<b@x.test>
-    S 250 2.1.5 Recipient OK
-    C DATA
-    S 354 go
-    TEXT
-    S 250 2.6.0 queued
-    ";
-
-fn upgrade() -> String {
-    format!("{}C STARTTLS\nS 220 2.0.0 SMTP server ready\n", greeting("PIPELINING CHUNKING STARTTLS"))
-}
-
-/// EHLO inside TLS and what it offers then.
-fn hello(keywords: &str) -> String {
-    greeting(keywords).split_once('\n').unwrap().1.to_owned()
-}
-
-/// A connector that trusts the authority of the test.
-fn trusting(pki: &Pki, config: SendConnector) -> ConnectorRuntime {
-    let identity = pki.identity(&Leaf { names: &["edge.test"], ..Leaf::default() });
-    let store = CertificateStore::new([identity], SystemTime::now());
-    ConnectorRuntime::new(config, &store, Arc::new(pki.roots()), MinTlsVersion::Tls12, "edge.test").unwrap()
-}
-
-/// Serves STARTTLS with a certificate for `names`, then the script inside.
-async fn serve_tls(mut io: DuplexStream, pki: &Pki, names: &[&str], inside: &str) -> TlsFacts {
-    serve(&mut io, &upgrade()).await;
-    let identity = pki.identity(&Leaf { names, ..Leaf::default() });
-    let tls = ServerTls::new(&identity, MinTlsVersion::Tls12, true, false).unwrap();
-    let (stream, facts) = tls.accept(io, Duration::from_secs(10)).await.unwrap();
-    serve(stream, inside).await;
-    facts
-}
-
-/// Sends one message through STARTTLS.
-async fn through_tls(
-    config: SendConnector,
-    target: &Target,
-    names: &[&str],
-    inside: &str,
-) -> (Result<Vec<Outcome>, ConnectFailure>, TlsFacts, SessionEvent) {
-    let pki = Pki::new();
-    let mut runtime = trusting(&pki, config);
-    // Names behind a `!` are certified by somebody the connector does not know.
-    let names = match names {
-        ["!", rest @ ..] => {
-            runtime.roots = Arc::new(Roots::from_certificates([]));
-            rest
-        }
-        names => names,
-    };
-    let (context, events) = context();
-    let (ours, theirs) = tokio::io::duplex(64 * 1024);
-    let client = async {
-        let mut connection = Connection::over(ours, &runtime, target, &context).await?;
-        let outcomes = connection.send(&message(&["b@x.test"], b"x\r\n")).await;
-        connection.quit().await;
-        Ok(outcomes)
-    };
-    let (result, facts) = tokio::join!(Box::pin(client), Box::pin(serve_tls(theirs, &pki, names, inside)));
-    (result, facts, events.try_recv().unwrap())
-}
+use super::super::testing_tls::{STEP, hello, through_tls};
+use super::super::{Connection, Outcome, Target};
+use crate::config::{DomainPattern, SendTls};
 
 #[tokio::test]
 async fn after_tls_all_capabilities_are_asked_for_again() {
@@ -242,50 +174,6 @@ async fn bytes_between_starttls_and_the_handshake_discard_the_connection() {
     }
 }
 
-fn with_password(login: bool) -> (SendConnector, tempfile::NamedTempFile) {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "s3cret\n").unwrap();
-    let credentials = Credentials { username: "relay".into(), password_file: file.path().into() };
-    let mut config = connector(SendTls::Opportunistic);
-    config.auth = Some(if login { Auth::Login(credentials) } else { Auth::Plain(credentials) });
-    (config, file)
-}
-
-#[tokio::test]
-async fn auth_plain_and_login() {
-    let (config, _file) = with_password(false);
-    let inside =
-        format!("{}C AUTH PLAIN AHJlbGF5AHMzY3JldA==\nS 235 2.7.0 ok\n{STEP}{BYE}", hello("AUTH=PLAIN"));
-    let (result, ..) = through_tls(config, &target(), &["mx.test"], &inside).await;
-    assert!(result.unwrap()[0].is_success());
-    let (config, _file) = with_password(true);
-    let inside = format!(
-        "{}C AUTH LOGIN\nS 334 VXNlcm5hbWU6\nC cmVsYXk=\nS 334 UGFzc3dvcmQ6\nC czNjcmV0\nS 235 2.7.0 ok\n{STEP}{BYE}",
-        hello("AUTH=LOGIN")
-    );
-    let (result, ..) = through_tls(config, &target(), &["mx.test"], &inside).await;
-    assert!(result.unwrap()[0].is_success());
-}
-
-#[tokio::test]
-async fn auth_that_fails_defers() {
-    let (config, _file) = with_password(false);
-    let inside = format!(
-        "{}C AUTH PLAIN AHJlbGF5AHMzY3JldA==\nS 535 5.7.3 Authentication unsuccessful\n{BYE}",
-        hello("AUTH=PLAIN")
-    );
-    let (result, ..) = through_tls(config.clone(), &target(), &["mx.test"], &inside).await;
-    let failure = result.unwrap_err();
-    assert_eq!(failure.reply.to_string(), "535 5.7.3 Authentication unsuccessful");
-    assert!(matches!(failure.outcome(), Outcome::Deferred(_)), "the sender is not to blame");
-    let inside = format!("{}{BYE}", hello("AUTH=LOGIN"));
-    let (result, ..) = through_tls(config.clone(), &target(), &["mx.test"], &inside).await;
-    assert_eq!(result.unwrap_err().to_string(), "454 4.7.0 The next hop does not offer AUTH PLAIN");
-    // And never in clear text, whatever the rule says.
-    let played = play(&runtime(config), &[], &format!("{}{BYE}", greeting("AUTH=PLAIN"))).await;
-    assert_eq!(played.failure().to_string(), "451 5.7.3 STARTTLS is required to send mail");
-}
-
 #[tokio::test]
 async fn a_banner_that_refuses_is_worth_another_try() {
     let played = play(&plain(), &[], &format!("S 554 5.3.2 no mail here\n{BYE}")).await;
@@ -355,128 +243,4 @@ async fn source_ip_is_where_we_come_from() {
     Connection::open(&runtime(config), &target, &context).await.unwrap().quit().await;
     served.await.unwrap();
     assert_eq!(events.try_recv().unwrap().local.unwrap().ip().to_string(), "127.0.0.9");
-}
-
-/// The lines of a session's log: event, data, context.
-fn lines(directory: &std::path::Path) -> Vec<String> {
-    let directory = directory.join("ProtocolLog/SmtpSend");
-    let file = std::fs::read_dir(directory).unwrap().next().unwrap().unwrap().path();
-    let text = std::fs::read_to_string(file).unwrap();
-    text.lines()
-        .filter(|line| !line.starts_with('#'))
-        .map(|line| line.splitn(7, ',').nth(6).unwrap().to_owned())
-        .collect()
-}
-
-async fn logged(config: SendConnector, names: Option<&[&str]>, script: &str) -> Vec<String> {
-    let directory = tempfile::tempdir().unwrap();
-    let logging = Logging {
-        max_age: Duration::ZERO,
-        max_directory_size: u64::MAX,
-        max_file_size: u64::MAX,
-        quiet_probes_from: Vec::new(),
-    };
-    let (mut context, _events) = context();
-    context.log = ProtocolLog::open(directory.path(), Kind::Send, &logging);
-    let pki = Pki::new();
-    let runtime = trusting(&pki, config);
-    let (ours, theirs) = tokio::io::duplex(64 * 1024);
-    let target = target();
-    let client = async {
-        if let Ok(mut connection) = Connection::over(ours, &runtime, &target, &context).await {
-            connection.send(&message(&["b@x.test"], b"x\r\n")).await;
-            connection.quit().await;
-        }
-    };
-    match names {
-        Some(names) => drop(tokio::join!(Box::pin(client), Box::pin(serve_tls(theirs, &pki, names, script)))),
-        None => drop(tokio::join!(Box::pin(client), serve(theirs, script))),
-    }
-    assert!(context.log.sync(Duration::from_secs(10)));
-    lines(directory.path())
-}
-
-#[tokio::test]
-async fn the_log_is_in_exchanges_order() {
-    let inside = format!(
-        "{}C MAIL FROM:<a@edge.test>
-         C RCPT TO:<b@x.test>
-         C BDAT 3 LAST
-         BODY 3
-         S 250 2.1.0 Sender OK
-         S 250 2.1.5 Recipient OK
-         S 250 2.6.0 <id@edge.test> [InternalId=1, Hostname=mx.test] Queued mail for delivery
-         {BYE}",
-        hello("PIPELINING CHUNKING")
-    );
-    let lines = logged(connector(SendTls::Required), Some(&["mx.test"]), &inside).await;
-    let expected = [
-        "*,SendRoutingHeaders,Set Session Permissions",
-        "*,,attempting to connect",
-        "+,,",
-        "<,220 mx.test ESMTP,",
-        ">,EHLO edge.test,",
-        "<,250  mx.test Hello PIPELINING CHUNKING STARTTLS,",
-        ">,STARTTLS,",
-        "<,220 2.0.0 SMTP server ready,",
-        "* CN=edge.test ... Sending certificate",
-        "* TLS protocol SP_PROT_TLS1_3_CLIENT",
-        ">,EHLO edge.test,",
-        "<,250  mx.test Hello PIPELINING CHUNKING,",
-        "*,,sending message with RecordId 7 and InternetMessageId <id@edge.test>",
-        ">,MAIL FROM:<a@edge.test>,",
-        "<,250 2.1.0 Sender OK,",
-        ">,RCPT TO:<b@x.test>,",
-        "<,250 2.1.5 Recipient OK,",
-        ">,BDAT 3 LAST,",
-        "<,\"250 2.6.0 <id@edge.test> [InternalId=1, Hostname=mx.test] Queued mail for delivery\",",
-        ">,QUIT,",
-        "<,221 2.0.0 Bye,",
-        "-,,Remote",
-    ];
-    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
-    for (line, expected) in lines.iter().zip(expected) {
-        let same = if let Some((start, words)) = expected.split_once(" ... ") {
-            line.contains(start.trim_start_matches("* ")) && line.contains(words)
-        } else if let Some(words) = expected.strip_prefix("* ") {
-            line.starts_with("*,,\"") && line.contains(words)
-        } else {
-            line == expected
-        };
-        assert!(same, "{line} is not {expected}");
-    }
-}
-
-#[tokio::test]
-async fn a_plain_session_says_so_in_the_log() {
-    let script = format!("{}{STEP}{BYE}", greeting("8BITMIME"));
-    let lines = logged(connector(SendTls::Opportunistic), None, &script).await;
-    assert_eq!(
-        lines[6], "*,the next hop does not offer STARTTLS,No TLS: the session stayed in plain text",
-        "{lines:#?}"
-    );
-    // A session that never gets that far has its line too.
-    let lines = logged(connector(SendTls::Opportunistic), None, "S 421 4.3.2 busy\nCLOSE").await;
-    assert_eq!(
-        lines[3..],
-        [
-            "<,421 4.3.2 busy,",
-            "*,closed before STARTTLS,No TLS: the session stayed in plain text",
-            "-,,Remote"
-        ]
-    );
-}
-
-#[tokio::test]
-async fn secrets_stay_out_of_the_log() {
-    let (config, _file) = with_password(true);
-    let inside = format!(
-        "{}C AUTH LOGIN\nS 334 VXNlcm5hbWU6\nC cmVsYXk=\nS 334 UGFzc3dvcmQ6\nC czNjcmV0\nS 235 2.7.0 ok\n{STEP}{BYE}",
-        hello("AUTH=LOGIN")
-    );
-    let text = logged(config, Some(&["mx.test"]), &inside).await.join("\n");
-    assert!(text.contains("235 2.7.0 ok") && text.contains("<authentication information>"), "{text}");
-    for secret in ["cmVsYXk=", "czNjcmV0", "s3cret"] {
-        assert!(!text.contains(secret), "{text}");
-    }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Resolver;
+use super::oauth::Tokens;
 use crate::config::{MinTlsVersion, SendConnector, SendTls};
 use crate::log::{Observers, ProtocolLog};
 use crate::tls::{CertificateStore, ClientTls, Roots, TlsError};
@@ -24,6 +25,8 @@ pub struct ConnectorRuntime {
     pub certificate_missing: bool,
     /// `server.hostname`: a next hop that greets with it is ourselves.
     pub hostname: String,
+    /// OAuth 2 tokens, for `auth` by `xoauth2`.
+    pub(super) tokens: Tokens,
 }
 
 impl ConnectorRuntime {
@@ -43,7 +46,15 @@ impl ConnectorRuntime {
         };
         let certificate = identity.as_ref().map(|identity| identity.facts.exchange_fields());
         let certificate_missing = config.tls_certificate_name.is_some() && identity.is_none();
-        Ok(Self { config, tls, roots, certificate, certificate_missing, hostname: hostname.to_owned() })
+        Ok(Self {
+            config,
+            tls,
+            roots,
+            certificate,
+            certificate_missing,
+            hostname: hostname.to_owned(),
+            tokens: Tokens::default(),
+        })
     }
 }
 

@@ -156,3 +156,7 @@ impl Drop for Session {
         self.end("Local", "dropped");
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
