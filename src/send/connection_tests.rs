@@ -97,6 +97,27 @@ async fn a_connection_wears_out() {
     tokio::join!(client, serve(theirs, &script));
 }
 
+#[tokio::test]
+async fn a_session_left_in_the_middle_is_never_used_again() {
+    let (ours, theirs) = tokio::io::duplex(4096);
+    let (context, events) = context();
+    let (runtime, target) = (plain(), target());
+    let script = format!("{}C MAIL FROM:<a@edge.test>\nWAIT 1", greeting("PIPELINING CHUNKING"));
+    let client = async {
+        let mut connection = Connection::over(ours, &runtime, &target, &context).await.unwrap();
+        let message = message(&["b@x.test"], b"x\r\n");
+        let sending = tokio::time::timeout(Duration::from_millis(50), connection.send(&message)).await;
+        assert!(sending.is_err());
+        assert!(!connection.usable());
+        assert_eq!(
+            told(&connection.send(&message).await[0]),
+            "deferred 421 4.4.2 Connection dropped due to SocketError"
+        );
+    };
+    tokio::join!(client, serve(theirs, &script));
+    assert_eq!(events.try_iter().count(), 1);
+}
+
 /// A stream that counts what would be system calls.
 struct Counted {
     io: DuplexStream,

@@ -113,6 +113,9 @@ impl Connection {
     /// In the midst of DATA the peer has nothing to say. If it refuses all the same, that is its
     /// answer, but there is no way back to a common state.
     fn check_silence(&mut self) -> Result<(), Stop> {
+        if !self.wire.has_input()? {
+            return Ok(());
+        }
         let Some(reply) = self.wire.buffered_reply()? else { return Ok(()) };
         self.received(&reply)?;
         if reply.is_transient() || reply.is_permanent() {
@@ -158,7 +161,9 @@ impl Connection {
         while let Some(command) = unanswered.front().cloned() {
             let reply = if last || !self.peer.pipelining {
                 self.wire.reply(self.limit(FINAL)).await?
-            } else if let Some(reply) = self.wire.buffered_reply()? {
+            } else if self.wire.has_input()?
+                && let Some(reply) = self.wire.buffered_reply()?
+            {
                 reply
             } else {
                 return Ok(None);

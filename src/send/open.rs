@@ -217,9 +217,10 @@ impl Opening<'_> {
         self.check_name(&name).await
     }
 
-    /// A peer with our own name is ourselves, by whatever address.
+    /// A peer with our own name is ourselves, by whatever address. Not so in LMTP, which we do not
+    /// serve: a mailbox server on this host has every right to this host's name.
     async fn check_name(&mut self, name: &str) -> Result<(), Refused> {
-        if self.connection.target.socket.is_none() && name.eq_ignore_ascii_case(&self.connector.hostname) {
+        if !self.connection.lmtp && name.eq_ignore_ascii_case(&self.connector.hostname) {
             let line = format!("the next hop greets with our own name, {name}");
             self.connection.session.log.info("", &line);
             let reply = words::own(words::OWN_NAME);

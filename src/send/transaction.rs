@@ -156,6 +156,9 @@ impl Connection {
             self.session.received(&reply);
             return Err(Broken::Closed(None).into());
         }
+        // Until it is over, this session is in no state to be used: so it stays, should the caller
+        // give up waiting in the middle.
+        self.broken = true;
         self.log_message(message);
         let manner = if !self.peer.chunking {
             Manner::Data
@@ -202,6 +205,7 @@ impl Connection {
         self.session.messages += u64::from(delivered);
         self.session.bytes += if delivered { message.size } else { 0 };
         self.transactions += 1;
+        self.broken = false;
         self.session.log.flush();
         Ok(())
     }
