@@ -63,6 +63,9 @@ pub(super) fn step(writer: &mut Writer) -> Rest {
     };
     if !deleted.is_empty() {
         writer.shared.send(Job::DeleteSegments(deleted));
+        if writer.is_tight() {
+            writer.order();
+        }
     }
     let Some((number, live)) = picked else { return Rest::Nothing };
     for what in live {
@@ -74,8 +77,9 @@ pub(super) fn step(writer: &mut Writer) -> Rest {
 fn worth_moving(index: &Index, oldest: &Segment, writer: &Writer) -> bool {
     let options = &writer.shared.options;
     let dead = index.used_bytes - index.live_bytes;
-    // Nearly empty, or old and not nearly full.
+    // Nearly empty, or small enough for what is kept free for this, or old and not nearly full.
     oldest.live_bytes.saturating_mul(4) < options.segment_size
+        || (writer.is_tight() && oldest.live_bytes.saturating_mul(5) < options.segment_size.saturating_mul(2))
         || (oldest.since.elapsed() > options.move_after
             && oldest.live_bytes.saturating_mul(4) < oldest.used.saturating_mul(3))
         // Full of live mail, but more dead than live mail waits behind it: what is copied is paid

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     collect::{self, Rest},
+    request::Request,
     shared::Shared,
     writer::Writer,
 };
@@ -17,6 +18,7 @@ const TICK: Duration = Duration::from_mins(1);
 const PUT_OFF: Duration = Duration::from_secs(1);
 
 pub(super) fn run(shared: &Arc<Shared>, mut writer: Writer) {
+    let _guard = Guard(shared);
     let mut batch = Vec::new();
     // When the oldest lazy change in the log has to be synced.
     let mut sync_by: Option<Instant> = None;
@@ -33,7 +35,7 @@ pub(super) fn run(shared: &Arc<Shared>, mut writer: Writer) {
         };
         let taken = shared.inbox.take(&mut batch, shared.options.lazy_write, Some(wait));
         // Changes that had to wait go first: the order of changes to one message matters.
-        for request in std::mem::take(&mut writer.put_off).into_iter().chain(batch.drain(..)) {
+        for request in writer.begin().into_iter().chain(batch.drain(..)) {
             writer.place(request);
         }
         let now = Instant::now();
@@ -53,8 +55,28 @@ pub(super) fn run(shared: &Arc<Shared>, mut writer: Writer) {
             }
         }
         if taken.ending {
+            // The last chance of what was put off.
+            for request in writer.begin() {
+                writer.place(request);
+            }
+            writer.commit();
+            // One more record, after the sync: it says that everything before it is safe, so that
+            // damage found later is known as damage and not taken for a write cut short.
+            writer.place(Request::Reserve(shared.ceiling()));
+            writer.commit();
             break;
         }
     }
-    shared.inbox.ended();
+}
+
+/// However this thread ends, nobody may wait for it for ever.
+struct Guard<'a>(&'a Shared);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.give_up("the committer has failed".into());
+        }
+        self.0.inbox.ended();
+    }
 }

@@ -86,6 +86,9 @@ pub(super) enum Kind {
     Open,
     /// Ids below `id` may have been given out.
     Reserve,
+    /// Stands where a recovery found a write that a crash had cut short, so that no later recovery
+    /// judges it differently. Its content is anything.
+    Void,
 }
 
 impl Kind {
@@ -97,6 +100,7 @@ impl Kind {
             4 => Self::Remove,
             5 => Self::Open,
             6 => Self::Reserve,
+            7 => Self::Void,
             _ => return None,
         })
     }
@@ -109,6 +113,7 @@ impl Kind {
             Self::Remove => 4,
             Self::Open => 5,
             Self::Reserve => 6,
+            Self::Void => 7,
         }
     }
 }
@@ -145,7 +150,7 @@ impl Head {
             synced: u32_at(bytes, 44),
             crc: u32_at(bytes, 48),
         };
-        let sane = head.payload() <= MAX_PAYLOAD && head.inline() <= MAX_INLINE;
+        let sane = head.payload() <= MAX_PAYLOAD && head.inline() <= MAX_INLINE + MAX_PAYLOAD;
         sane.then_some(head)
     }
 
@@ -164,7 +169,7 @@ impl Head {
 
     /// Content that lies within the segment.
     pub(super) fn inline(&self) -> u64 {
-        if self.kind == Kind::Message { self.content } else { 0 }
+        if matches!(self.kind, Kind::Message | Kind::Void) { self.content } else { 0 }
     }
 
     /// The whole record.
@@ -243,6 +248,15 @@ pub(super) fn decode_changes(mut bytes: &[u8]) -> Option<Vec<Change>> {
         bytes = rest;
     }
     Some(changes)
+}
+
+/// The head that takes the place of the head of a record that does not count.
+pub(super) fn void(head: &Head, mark: &[u8; MARK]) -> Vec<u8> {
+    let content = head.record() - HEAD as u64;
+    let mut out = Vec::with_capacity(HEAD);
+    let draft = Draft { kind: Kind::Void, id: 0, changes: &[], meta: &[], content, content_crc: 0 };
+    encode(&draft, mark, 0, &mut out);
+    out
 }
 
 /// Meta data of [`Kind::Open`]: the previous segment and how much of it was synced.

@@ -40,6 +40,7 @@ pub(super) enum Job {
 }
 
 pub(super) fn run(shared: &Shared, jobs: &mpsc::Receiver<Job>) {
+    let _guard = Guard(shared);
     let mut landed = Vec::new();
     while let Ok(first) = jobs.recv() {
         // Big messages that wait together share one sync of their directory.
@@ -80,6 +81,18 @@ pub(super) fn run(shared: &Shared, jobs: &mpsc::Receiver<Job>) {
             next = jobs.try_recv().ok();
         }
         land(shared, &mut landed);
+    }
+}
+
+/// Should this thread fail, the committer must not wait for it for ever, nor anybody for the committer.
+struct Guard<'a>(&'a Shared);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.give_up("the spool's helper has failed".into());
+            self.0.inbox.end();
+        }
     }
 }
 

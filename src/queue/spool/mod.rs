@@ -34,6 +34,7 @@ mod names;
 mod recover;
 mod report;
 mod request;
+mod rotate;
 mod scan;
 mod shared;
 mod staged;

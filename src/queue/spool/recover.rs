@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    io::IoSlice,
     sync::Arc,
     thread,
 };
@@ -10,7 +11,8 @@ use bytes::Bytes;
 
 use super::{
     Change, RecoveryReport, SpoolError,
-    disk::{Area, Disk},
+    disk::{Area, Disk, read_exact_at, write_all_at},
+    error::is_full,
     format::{self, Kind},
     index::{Index, Spot, StateEntry},
     names,
@@ -47,18 +49,20 @@ pub(super) fn replay(disk: &dyn Disk) -> Result<Replayed, SpoolError> {
         } else {
             report.torn_tail_bytes += segment.tail;
         }
+        let mut void = Vec::new();
         for found in &segment.records {
             let missing = found.head.kind == Kind::Big && !big_files.contains(&names::big(found.head.id));
             if (missing || !found.sound) && found.offset >= limit {
                 // The crash cut this write short, so nobody was told that it is safe. Neither the
                 // message nor the changes that hinge on it have happened.
                 report.torn_tail_bytes += found.head.record();
+                void.push(found);
                 continue;
             }
             report.records += 1;
             replay.record(segment.header.number, found);
         }
-        settle(segment, limit)?;
+        settle(segment, limit, &void)?;
     }
 
     let mut index = Index::default();
@@ -144,16 +148,40 @@ fn synced_limits(segments: &[Scanned]) -> HashMap<u64, u64> {
     limits
 }
 
-/// A segment is never written to again. Its torn tail is cut off and its unused space given back;
-/// what was read from the page cache but may not have reached the disk is synced, because from now
-/// on we act on it.
-fn settle(segment: &Scanned, limit: u64) -> Result<(), SpoolError> {
-    let size = segment.file.size().map_err(SpoolError::io("read segment size"))?;
+/// A segment is never appended to again. Its torn tail is cut off and its unused space given back.
+///
+/// What lies behind the last known sync was read from the page cache and may not be on the disk,
+/// but from now on we act on it. Syncing it is not enough: if a sync has failed before, the kernel
+/// holds the pages for clean. So they are written again, with the bytes they have; except that
+/// records that do not count are marked so, for the next start will take everything in this
+/// segment for synced.
+fn settle(segment: &Scanned, limit: u64, void: &[&Found]) -> Result<(), SpoolError> {
+    let file = &*segment.file;
+    let size = file.size().map_err(SpoolError::io("read segment size"))?;
     if size > segment.end {
-        segment.file.truncate(segment.end).map_err(SpoolError::io("cut torn tail"))?;
+        file.truncate(segment.end).map_err(SpoolError::io("cut torn tail"))?;
+    }
+    let mut bytes = Vec::new();
+    // The last record may claim more than there is.
+    let end = segment.end.min(size);
+    let mut offset = limit;
+    while offset < end {
+        bytes.resize((end - offset).min(1 << 20) as usize, 0);
+        read_exact_at(file, &mut bytes, offset).map_err(SpoolError::io("read segment"))?;
+        match write_all_at(file, &mut [IoSlice::new(&bytes)], offset) {
+            // Some file systems need space even to overwrite. A full disk must not keep mail in.
+            Err(error) if is_full(&error) => break,
+            result => result.map_err(SpoolError::io("rewrite segment"))?,
+        }
+        offset += bytes.len() as u64;
+    }
+    for found in void {
+        let head = format::void(&found.head, &segment.header.mark());
+        write_all_at(file, &mut [IoSlice::new(&head)], found.offset)
+            .map_err(SpoolError::io("void a record"))?;
     }
     if size > segment.end || limit < segment.end {
-        segment.file.sync().map_err(SpoolError::io("sync segment"))?;
+        file.sync().map_err(SpoolError::io("sync segment"))?;
     }
     Ok(())
 }
@@ -196,6 +224,7 @@ impl Replay {
             }
             Kind::State => self.state(id, segment, &found.meta),
             Kind::Remove => self.remove(id),
+            Kind::Void => {}
             Kind::Open | Kind::Reserve => self.next_id = self.next_id.max(id),
         }
     }

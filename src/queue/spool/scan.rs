@@ -49,7 +49,7 @@ impl Scanned {
 pub(super) enum Outcome {
     /// It has a header.
     Segment(Scanned),
-    /// Only zeros, or too short to hold a header: its creation was cut short.
+    /// No header and nothing behind it: its creation was cut short.
     Blank,
     /// No copy of the header is readable, but there are data.
     Unreadable,
@@ -67,7 +67,8 @@ pub(super) fn scan(file: &Arc<dyn DiskFile>) -> io::Result<Outcome> {
         }
     }
     let Some(header) = header else {
-        let blank = window.last_data(0)? == 0;
+        // The header is durable before the first record is written.
+        let blank = window.last_data(DATA_START)? == 0;
         return Ok(if blank { Outcome::Blank } else { Outcome::Unreadable });
     };
     let mark = header.mark();

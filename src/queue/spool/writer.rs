@@ -2,7 +2,7 @@
 
 use std::{
     io::IoSlice,
-    sync::{Arc, mpsc},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,10 +10,11 @@ use super::{
     Change, SpoolError,
     disk::{DiskFile, write_all_at},
     error::is_full,
-    format::{self, DATA_START, Draft, HEAD, Kind, MARK, SegmentHeader},
-    helper::{Job, Prepared},
+    format::{self, DATA_START, HEAD, MARK, SegmentHeader},
+    helper::Job,
     index::{Spot, StateEntry},
     request::{Body, Request},
+    rotate::Next,
     shared::Shared,
 };
 
@@ -24,7 +25,7 @@ const PART: u64 = 16 << 20;
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
-    active: Option<Active>,
+    pub(super) active: Option<Active>,
     /// Everything written (or about to be) since the last sync, in order.
     unsynced: Vec<Placed>,
     /// The first of these that is not yet written.
@@ -35,28 +36,34 @@ pub(super) struct Writer {
     joints: Vec<(usize, usize)>,
     /// Changes that found no room. They are never dropped; the next batch tries again.
     pub(super) put_off: Vec<Request>,
-    /// The segment in preparation.
-    preparing: Option<mpsc::Receiver<Result<Prepared, SpoolError>>>,
-    /// Number of the last segment that exists.
-    last_number: u64,
+    /// Why a change was put off in this batch. What comes after it in the batch is refused as well,
+    /// because nothing may overtake a change.
+    blocked: Option<SpoolError>,
+    /// The segment after the one in use.
+    pub(super) next: Next,
+    /// Number of the last segment that was ordered.
+    pub(super) last_number: u64,
     /// The last segment that was in use, and how much of it is synced.
-    previous: (u64, u64),
+    pub(super) previous: (u64, u64),
     /// The disk is given up.
     pub(super) dead: bool,
+    /// A segment was asked for in vain in this batch.
+    pub(super) attempted: bool,
     /// No collection before this.
     pub(super) rest_until: Option<Instant>,
 }
 
-struct Active {
-    header: SegmentHeader,
-    mark: [u8; MARK],
-    file: Arc<dyn DiskFile>,
+/// The segment in use.
+pub(super) struct Active {
+    pub(super) header: SegmentHeader,
+    pub(super) mark: [u8; MARK],
+    pub(super) file: Arc<dyn DiskFile>,
     /// End of what is placed.
-    end: u64,
+    pub(super) end: u64,
     /// End of what is written.
-    written: u64,
+    pub(super) written: u64,
     /// End of what is synced.
-    synced: u64,
+    pub(super) synced: u64,
 }
 
 struct Placed {
@@ -74,10 +81,12 @@ impl Writer {
             heads: Vec::new(),
             joints: Vec::new(),
             put_off: Vec::new(),
-            preparing: None,
+            blocked: None,
+            next: Next::None,
             last_number: last.0,
             previous: last,
             dead: false,
+            attempted: false,
             rest_until: None,
         }
     }
@@ -92,29 +101,47 @@ impl Writer {
         self.active.as_ref().map(|active| active.header.number)
     }
 
+    /// A batch begins: what was put off may be tried again.
+    pub(super) fn begin(&mut self) -> Vec<Request> {
+        self.blocked = None;
+        self.look_ahead();
+        std::mem::take(&mut self.put_off)
+    }
+
     /// Puts a record at the end of the log.
     pub(super) fn place(&mut self, request: Request) {
         if self.dead {
             return self.refuse(request, &SpoolError::Poisoned);
         }
+        if let Some(error) = self.blocked.clone() {
+            return self.refuse(request, &error);
+        }
         let len = request.record();
-        if !self.fits(len, self.shared.options.spare()) {
+        let change = matches!(request, Request::Change { .. } | Request::Reserve(_));
+        let spare = self.spare(&request);
+        if !self.fits(len, spare) {
             self.commit();
             // A sync error has already led to a fresh segment.
-            if !self.fits(len, self.shared.options.spare())
+            if !self.fits(len, spare)
                 && let Err(error) = self.rotate()
+                && !(change && self.fits(len, 0))
             {
-                // Without space for another segment the last part of this one is for changes:
-                // removals are what makes space.
-                let change = matches!(request, Request::Change { .. } | Request::Reserve(_));
-                if !(change && self.fits(len, 0)) {
-                    return self.refuse(request, &error);
-                }
+                return self.refuse(request, &error);
             }
         }
         self.encode(request, len);
         if self.active.as_ref().is_some_and(|active| active.end - active.synced > PART) {
             self.commit();
+        }
+    }
+
+    /// What a request must leave free in the segment in use. Without space for another segment the
+    /// rest of this one is what gets us out of it: changes, for removals make space, and then live
+    /// records that have to move before an old segment can be deleted.
+    fn spare(&self, request: &Request) -> u64 {
+        match request {
+            Request::Message { .. } if self.is_tight() => self.shared.options.segment_size / 2,
+            _ => self.shared.options.spare(),
         }
     }
 
@@ -314,6 +341,7 @@ impl Writer {
             }
             Request::Change { done: None, .. } | Request::Reserve(_) if !self.dead => {
                 self.put_off.push(request);
+                self.blocked = Some(error.clone());
             }
             Request::Message { id, body: Body::Big { .. }, .. } => {
                 if matches!(error, SpoolError::Full) {
@@ -331,83 +359,6 @@ impl Writer {
             segment.candidates.push(id);
         }
         self.rest_until = Some(Instant::now() + rest);
-    }
-
-    /// Moves on to the next segment; everything in the current one must be synced. Without space
-    /// the current one stays.
-    fn rotate(&mut self) -> Result<(), SpoolError> {
-        if self.dead {
-            return Err(SpoolError::Poisoned);
-        }
-        let Some(old) = &self.active else { return self.activate() };
-        let previous = std::mem::replace(&mut self.previous, (old.header.number, old.synced));
-        let (file, written) = (Arc::clone(&old.file), old.written);
-        match self.activate() {
-            Ok(()) => {
-                // Unused space goes back. Should this not reach the disk, nothing is lost.
-                let _ = file.truncate(written);
-                Ok(())
-            }
-            Err(error) => {
-                self.previous = previous;
-                Err(error)
-            }
-        }
-    }
-
-    /// Takes the prepared segment into use and orders the one after it.
-    pub(super) fn activate(&mut self) -> Result<(), SpoolError> {
-        let Prepared { header, file } = self.prepared()?;
-        let mark = header.mark();
-        let mut bytes = Vec::new();
-        let meta = format::encode_previous(self.previous.0, self.previous.1);
-        let draft = Draft {
-            kind: Kind::Open,
-            id: self.shared.ceiling(),
-            changes: &[],
-            meta: &meta,
-            content: 0,
-            content_crc: 0,
-        };
-        format::encode(&draft, &mark, DATA_START, &mut bytes);
-        // A segment is not given up for this; the next attempt makes another one, and an unused
-        // segment is deleted at the next start.
-        write_all_at(&*file, &mut [IoSlice::new(&bytes)], DATA_START)
-            .map_err(SpoolError::io("open a segment"))?;
-        let end = DATA_START + bytes.len() as u64;
-        self.shared.index().add_segment(header, Arc::clone(&file), end);
-        self.active = Some(Active { header, mark, file, end, written: end, synced: DATA_START });
-        self.order();
-        Ok(())
-    }
-
-    /// Syncs the first record of a fresh segment: its reservation of ids.
-    pub(super) fn sync_opening(&mut self) -> Result<(), SpoolError> {
-        let Some(active) = &mut self.active else { return Ok(()) };
-        active.file.sync().map_err(SpoolError::io("sync the first segment"))?;
-        active.synced = active.written;
-        Ok(())
-    }
-
-    fn order(&mut self) {
-        let (reply, receiver) = mpsc::channel();
-        self.last_number += 1;
-        self.shared.send(Job::Prepare { number: self.last_number, reply });
-        self.preparing = Some(receiver);
-    }
-
-    fn prepared(&mut self) -> Result<Prepared, SpoolError> {
-        // What was ordered long ago may have failed for want of space that has come back since.
-        if let Some(receiver) = self.preparing.take()
-            && let Ok(Ok(prepared)) = receiver.recv()
-        {
-            return Ok(prepared);
-        }
-        self.order();
-        match self.preparing.take().map(|receiver| receiver.recv()) {
-            Some(Ok(result)) => result,
-            _ => Err(SpoolError::Closed),
-        }
     }
 }
 

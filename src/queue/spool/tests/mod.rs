@@ -1,10 +1,18 @@
 //! Tests of the spool as a whole.
 
+mod collect;
+mod damage;
+mod faults;
+mod model;
 mod real;
+mod sim;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Content, Spool, SpoolError, SpoolOptions, StoredContent};
+use self::sim::SimDisk;
+use super::{Content, RecoveredMessage, Recovery, Spool, SpoolError, SpoolOptions, StoredContent};
 
 /// Waits for a future without a runtime of its own.
 fn wait<F: Future>(future: F) -> F::Output {
@@ -13,6 +21,16 @@ fn wait<F: Future>(future: F) -> F::Output {
 
 fn small() -> SpoolOptions {
     SpoolOptions { segment_size: 64 << 10, ..SpoolOptions::default() }
+}
+
+/// A spool on a simulated disk.
+fn open(disk: &SimDisk) -> (Spool, Recovery) {
+    Spool::open_on(Arc::new(disk.clone()), small(), None).unwrap()
+}
+
+/// The seed of a message made by [`append`].
+fn seed(message: &RecoveredMessage) -> u64 {
+    std::str::from_utf8(&message.meta).unwrap().rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 /// Bytes that differ from message to message.

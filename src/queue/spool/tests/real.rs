@@ -32,7 +32,7 @@ fn what_was_appended_comes_back() {
     let (spool, recovery) = Spool::open(&path, SpoolOptions::default()).unwrap();
     assert_eq!(
         recovery.report.to_string(),
-        "2 messages, 1 segments, 7 records, 1 removed, 0 torn bytes, 0 corrupt, 0 orphan files"
+        "2 messages, 1 segments, 8 records, 1 removed, 0 torn bytes, 0 corrupt, 0 orphan files"
     );
     let [first, second] = &recovery.messages[..] else { panic!("two messages") };
     assert_eq!((first.id, &first.meta, first.state.as_deref()), (id, &meta(1), Some(&b"new"[..])));
