@@ -63,6 +63,33 @@ fn a_full_segment_of_live_mail_does_not_pin_dead_ones_for_ever() {
     }
 }
 
+/// The mark lies in a segment where nothing is live, behind one that is full of held mail and still
+/// has the record of the removed message.
+#[test]
+fn a_mark_stays_as_long_as_what_it_kills() {
+    let disk = SimDisk::default();
+    let (spool, _) = open(&disk);
+    let removed = append(&spool, 1, 3000).unwrap();
+    for n in 2..17 {
+        append(&spool, n, 3000).unwrap();
+    }
+    let churn = |from: u64, count: u64| {
+        for n in from..from + count {
+            let stored = append(&spool, n, 3000).unwrap();
+            wait(spool.apply_durable(Change::Remove(stored.id()))).unwrap();
+        }
+    };
+    churn(100, 10);
+    wait(spool.apply_durable(Change::Remove(removed.id()))).unwrap();
+    for step in 0..12 {
+        churn(200 + step * 100, 10);
+        for dice in 0..3 {
+            let (_, recovery) = open(&disk.after_power_cut(&mut Dice(step * 7 + dice)));
+            assert_eq!(recovery.messages.iter().map(seed).collect::<Vec<_>>(), (2..17).collect::<Vec<_>>());
+        }
+    }
+}
+
 /// A removal mark that goes before the message it kills would bring the message back.
 #[test]
 fn the_removed_stay_removed_while_segments_come_and_go() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use proptest::prelude::*;
 
 use super::{append, body, meta, open, seed, sim::SimDisk, wait};
 use crate::queue::spool::{Change, Content, SpoolError, disk::Area, names};
@@ -190,4 +191,22 @@ fn a_segment_without_a_header_is_set_aside() {
     append(&spool, 1, 10).unwrap();
     drop(spool);
     assert_eq!(open(&disk).1.report.messages, 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    #[test]
+    fn noise_never_panics_and_is_never_mail(
+        strokes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 1..90usize), 1..12),
+        clean in any::<bool>(),
+    ) {
+        let (disk, mut bytes) = example(clean);
+        for (at, byte, len) in strokes {
+            let at = 8192 + at.index(bytes.len() - 8192);
+            let end = (at + len).min(bytes.len());
+            bytes[at..end].fill(byte);
+        }
+        // Removals may be among what is lost; what is handed back is checked in there.
+        opened(&disk, bytes);
+    }
 }

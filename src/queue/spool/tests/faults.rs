@@ -151,3 +151,20 @@ fn a_replacement_and_what_it_replaces_change_places_at_once() {
         assert_eq!(message.content.read().unwrap(), body(seed(message), 3000));
     }
 }
+
+#[test]
+fn lazy_changes_are_written_soon_and_synced_within_a_second() {
+    let disk = SimDisk::default();
+    let (spool, _) = open(&disk);
+    let ids: Vec<_> = (0..4).map(|n| append(&spool, n, 100).unwrap().id()).collect();
+    let left = |disk: SimDisk| open(&disk).1.messages.len();
+    for (removed, id) in ids.iter().enumerate() {
+        spool.apply(Change::Remove(*id));
+        thread::sleep(Duration::from_millis(200));
+        assert_eq!(left(disk.after_kill()), 3 - removed);
+    }
+    thread::sleep(Duration::from_millis(1200));
+    for n in 0..8 {
+        assert_eq!(left(disk.after_power_cut(&mut Dice(n))), 0);
+    }
+}

@@ -1,6 +1,6 @@
 //! On the real file system.
 
-use std::{fs, io::Read, os::unix::fs::PermissionsExt, thread};
+use std::{fs, io::Read, os::unix::fs::PermissionsExt, thread, time::Instant};
 
 use bytes::Bytes;
 
@@ -84,6 +84,22 @@ fn a_big_message_lives_in_a_file_of_its_own() {
 }
 
 #[test]
+fn a_message_larger_than_a_segment_or_of_many_pieces_is_no_exception() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = Spool::open(dir.path(), small()).unwrap();
+    let whole = body(1, 300_000);
+    append(&spool, 0, 100).unwrap();
+    append(&spool, 1, 300_000).unwrap();
+    let pieces = (0..3000).map(|n| whole.slice(n * 100..(n + 1) * 100)).collect();
+    wait(spool.append(spool.next_id(), meta(1), Content::Memory(pieces), Vec::new())).unwrap();
+    append(&spool, 0, 100).unwrap();
+    drop(spool);
+    let (_, recovery) = Spool::open(dir.path(), small()).unwrap();
+    let contents: Vec<_> = recovery.messages.iter().map(|message| message.content.read().unwrap()).collect();
+    assert_eq!(contents, [body(0, 100), whole.clone(), whole, body(0, 100)]);
+}
+
+#[test]
 fn a_spool_has_one_owner() {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = Spool::open(dir.path(), small()).unwrap();
@@ -134,4 +150,26 @@ fn ids_never_come_again() {
             last = id;
         }
     }
+}
+
+/// Prints how long a full spool takes to open; slow machines are no failure.
+#[test]
+fn a_hundred_thousand_messages_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = Spool::open(dir.path(), SpoolOptions::default()).unwrap();
+    let content = body(1, 300);
+    let mut last = None;
+    for n in 0..100_000 {
+        let pieces = Content::Memory(vec![content.clone()]);
+        last = Some(spool.append(spool.next_id(), meta(n), pieces, Vec::new()));
+        if n % 3 == 0 {
+            spool.apply(Change::Remove(MessageId(n / 3 + 1)));
+        }
+    }
+    wait(last.unwrap()).unwrap();
+    drop(spool);
+    let start = Instant::now();
+    let (_, recovery) = Spool::open(dir.path(), SpoolOptions::default()).unwrap();
+    println!("{:?}: {}", start.elapsed(), recovery.report);
+    assert_eq!(recovery.messages.len(), 100_000 - 33_334);
 }
