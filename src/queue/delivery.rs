@@ -299,6 +299,10 @@ impl DeliveryQueue {
         let backlog = inner.ready.len() / BACKLOG;
         let target = if stuck { inner.workers + 1 } else { backlog.max(1) }.min(limit);
         let start = if inner.idle > 0 { 0 } else { target.saturating_sub(inner.workers) };
+        // Deferred items that are due now: nobody was woken when they became ready.
+        for _ in 0..inner.idle.min(inner.ready.len()) {
+            self.work.notify_one();
+        }
         if start > 0 {
             inner.workers += start;
             inner.connecting += start;
@@ -331,18 +335,27 @@ impl DeliveryQueue {
     }
 
     /// A worker could not connect. Where others can, only fewer connections are tried from now
-    /// on; where none can, the queue waits its turn on the retry ladder.
-    pub(super) fn connection_failed(&self, error: String, delay: impl FnOnce(u32) -> Duration) {
+    /// on; where none can, the queue waits its turn on the retry ladder, for the time returned.
+    pub(super) fn connection_failed(
+        &self,
+        error: String,
+        delay: impl FnOnce(u32) -> Duration,
+    ) -> Option<Duration> {
         let mut inner = self.inner();
         inner.connecting = inner.connecting.saturating_sub(1);
         inner.last_error = Some(error);
         let open = inner.workers.saturating_sub(inner.connecting + 1);
         if open > 0 {
             inner.limit = (inner.limit / 2.0).max(1.0);
-        } else if inner.retry_at.is_none() {
-            inner.failures += 1;
-            inner.retry_at = Some(Instant::now() + delay(inner.failures));
+            return None;
         }
+        if inner.retry_at.is_some() {
+            return None;
+        }
+        inner.failures += 1;
+        let wait = delay(inner.failures);
+        inner.retry_at = Some(Instant::now() + wait);
+        Some(wait)
     }
 
     /// A message was taken: the next hop bears this many connections, perhaps one more.

@@ -150,7 +150,12 @@ impl Worker {
                     Err(NotConnected::Later(error)) => {
                         self.connecting = false;
                         let transport = &active.routing.transport;
-                        queue.connection_failed(error, |failures| retry_delay(transport, failures));
+                        let ladder = |failures| retry_delay(transport, failures);
+                        if let Some(wait) = queue.connection_failed(error.clone(), ladder) {
+                            let connector = queue.runtime.config.name.as_str();
+                            let next_hop = queue.next_hop.domain.as_str();
+                            tracing::warn!(connector, next_hop, error, retry_in = ?wait, "queue in retry");
+                        }
                         if let Some(item) = claim.take() {
                             manager.evict(&item.message);
                             item.message.release();

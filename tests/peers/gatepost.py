@@ -61,10 +61,24 @@ class Gatepost:
         )
         if wait:
             try:
-                wait_port(self.port, timeout=30)
+                wait_until(self._greets, f"greeting on port {self.port}", 30)
             except PeerError as error:
+                if self.process:
+                    self.kill()
                 raise PeerError(f"{error}; it said:\n{self.diagnostics()[-2000:]}") from None
         return self
+
+    def _greets(self):
+        """Whether it greets; PeerError once it has ended instead."""
+        code = self.process.poll()
+        if code is not None:
+            self._reap(0)
+            raise PeerError(f"it ended with code {code}")
+        try:
+            wait_port(self.port, timeout=0.2)
+        except PeerError:
+            return False
+        return True
 
     def __enter__(self):
         return self

@@ -4,14 +4,7 @@ import os
 import unittest
 
 import peers
-
-
-def needs(peer):
-    """Skips a test whose peer cannot run here; on CI that is a failure."""
-    reason = peer.unavailable()
-    if reason and os.environ.get("CI"):
-        raise AssertionError(reason)
-    return unittest.skipIf(reason, reason or "")
+from cases import needs
 
 
 class Base(unittest.TestCase):
