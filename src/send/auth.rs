@@ -22,7 +22,7 @@ impl Opening<'_> {
     pub(super) async fn authenticate(&mut self) -> Result<(), Refused> {
         let Some(auth) = &self.connector.config.auth else { return Ok(()) };
         if self.connection.session.tls.is_none() {
-            return Err(self.refuse(words::own(words::STARTTLS_REQUIRED), true).await);
+            return Err(self.give_up(words::own(words::STARTTLS_REQUIRED), "").await);
         }
         let mechanism = match auth {
             Auth::Plain(_) => "PLAIN",
@@ -31,7 +31,7 @@ impl Opening<'_> {
         };
         if !self.connection.peer.auth.iter().any(|offered| offered == mechanism) {
             let text = format!("The next hop does not offer AUTH {mechanism}");
-            return Err(self.refuse(words::reply(454, (4, 7, 0), &text), true).await);
+            return Err(self.give_up(words::reply(454, (4, 7, 0), &text), "").await);
         }
         let reply = match auth {
             Auth::Plain(credentials) => self.plain(credentials).await?,
@@ -45,7 +45,7 @@ impl Opening<'_> {
         if reply.code == 421 {
             return Err(self.closed(reply));
         }
-        Err(self.refuse(reply, false).await)
+        Err(self.refuse(reply).await)
     }
 
     /// RFC 4616, with the initial response of RFC 4954.
@@ -83,7 +83,7 @@ impl Opening<'_> {
                 tracing::error!("connector {}: no OAuth 2 token: {why}", connector.config.name);
                 self.connection.session.log.info(&why, "No OAuth 2 token");
                 let reply = words::reply(454, (4, 7, 0), &format!("No OAuth 2 token: {why}"));
-                return Err(self.refuse(reply, true).await);
+                return Err(self.give_up(reply, "").await);
             }
         };
         let reply = self.initial("XOAUTH2", &oauth::response(&settings.username, &token)).await?;
@@ -101,7 +101,7 @@ impl Opening<'_> {
             Err(e) => {
                 tracing::error!("{}: {e}", credentials.password_file.display());
                 let reply = words::reply(454, (4, 7, 0), "The password file of the connector cannot be read");
-                Err(self.refuse(reply, true).await)
+                Err(self.give_up(reply, "").await)
             }
         }
     }

@@ -166,7 +166,7 @@ async fn converse(
     opening.hello().await?;
     match opening.security(plain) {
         Security::Plain(why) => opening.connection.session.plain(&why),
-        Security::Missing => return Err(opening.refuse(words::own(words::STARTTLS_REQUIRED), true).await),
+        Security::Missing => return Err(opening.give_up(words::own(words::STARTTLS_REQUIRED), "").await),
         Security::StartTls => {
             opening.secure().await?;
             opening.hello().await?;
@@ -186,7 +186,7 @@ impl Opening<'_> {
             return Err(self.closed(banner));
         }
         if !banner.is_positive() {
-            return Err(self.refuse(banner, false).await);
+            return Err(self.refuse(banner).await);
         }
         let name = banner.lines.first().and_then(|line| line.split_ascii_whitespace().next());
         self.check_name(name.unwrap_or_default()).await
@@ -209,7 +209,7 @@ impl Opening<'_> {
             return Err(self.closed(reply));
         }
         if !reply.is_positive() {
-            return Err(self.refuse(reply, false).await);
+            return Err(self.refuse(reply).await);
         }
         self.connection.peer = Capabilities::from_ehlo(&reply);
         let name = self.connection.peer.name.clone();
@@ -270,9 +270,17 @@ impl Opening<'_> {
 
     /// This session leads nowhere: QUIT. What a peer says to a session says nothing about a
     /// message, so it is worth another try, be it 5yz.
-    pub(super) async fn refuse(&mut self, reply: Reply, local: bool) -> Refused {
+    pub(super) async fn refuse(&mut self, reply: Reply) -> Refused {
         self.connection.say_goodbye(&reply.to_string()).await;
-        Refused::Final(ConnectFailure { reply, target: self.target.clone(), permanent: false, local })
+        Refused::Final(ConnectFailure { reply, target: self.target.clone(), permanent: false, local: false })
+    }
+
+    /// The same for a verdict of our own, which the log would not show otherwise.
+    pub(super) async fn give_up(&mut self, reply: Reply, detail: &str) -> Refused {
+        let text = reply.to_string();
+        self.connection.session.log.info(detail, &text);
+        self.connection.say_goodbye(&text).await;
+        Refused::Final(transient(self.target, reply))
     }
 
     /// The rule of the connector; one with credentials needs TLS whatever its rule says.

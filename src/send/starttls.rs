@@ -46,7 +46,7 @@ impl Opening<'_> {
         self.connection.session.received(&reply);
         if reply.code != 220 {
             self.connection.session.not_secured(format!("STARTTLS was refused: {reply}"));
-            let refused = self.refuse(reply.clone(), false).await;
+            let refused = self.refuse(reply.clone()).await;
             let why = format!("STARTTLS was answered with {reply}");
             return Err(if may_go_plain { Refused::TryPlain(why) } else { refused });
         }
@@ -68,7 +68,7 @@ impl Opening<'_> {
     async fn shake_hands(&mut self, may_go_plain: bool) -> Result<(), Refused> {
         let Some(tls) = &self.connector.tls else {
             // Only a connector with `tls = "off"` has no settings.
-            return Err(self.refuse(words::own(words::STARTTLS_REQUIRED), true).await);
+            return Err(self.give_up(words::own(words::STARTTLS_REQUIRED), "").await);
         };
         if let Some(fields) = &self.connector.certificate {
             self.connection.session.log.info(fields, SENDING_CERTIFICATE);
@@ -137,8 +137,7 @@ impl Opening<'_> {
     }
 
     async fn distrust(&mut self, problem: &CertificateProblem) -> Refused {
-        self.connection.session.log.info(&problem.detail, &problem.to_string());
         let words = format!("Certificate validation failure, Reason:{}", problem.word);
-        self.refuse(words::reply(454, (4, 7, 5), &words), true).await
+        self.give_up(words::reply(454, (4, 7, 5), &words), &problem.detail).await
     }
 }

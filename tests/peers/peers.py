@@ -92,6 +92,8 @@ class Ca:
         self.directory = pathlib.Path(directory)
         self.path = self.directory / "ca.pem"
         self.key = self.directory / "ca.key"
+        # What others trust, and the certificates between it and what is issued here.
+        self.root, self.chain = self.path, ""
 
     def issue(self, *names, client_auth=True):
         """A leaf certificate; the first name is the subject, all are SANs (DNS or IP)."""
@@ -104,7 +106,22 @@ class Ca:
         _openssl("req", "-new", *_NEW_KEY, "-keyout", key, "-subj", f"/CN={names[0]}", "-out", request)
         _openssl("x509", "-req", "-in", request, "-CA", self.path, "-CAkey", self.key, "-CAcreateserial",
                  "-days", "2", "-sha256", "-extfile", extensions, "-out", leaf)
-        return Certificate(leaf, key, self.path)
+        if self.chain:
+            leaf.write_text(leaf.read_text() + self.chain)
+        return Certificate(leaf, key, self.root)
+
+
+    def subordinate(self, directory, name):
+        """An intermediate CA: what it issues comes with its certificate, and trusts this one."""
+        below = Ca(directory)
+        below.directory.mkdir(parents=True, exist_ok=True)
+        request, extensions = below.directory / "ca.csr", below.directory / "ca.ext"
+        extensions.write_text("basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n")
+        _openssl("req", "-new", *_NEW_KEY, "-keyout", below.key, "-subj", f"/CN={name}", "-out", request)
+        _openssl("x509", "-req", "-in", request, "-CA", self.path, "-CAkey", self.key, "-CAcreateserial",
+                 "-days", "2", "-sha256", "-extfile", extensions, "-out", below.path)
+        below.root, below.chain = self.root, below.path.read_text() + self.chain
+        return below
 
 
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
