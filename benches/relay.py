@@ -60,7 +60,7 @@ class Sink:
         self.port = free_port()
         self.output = open(directory / "sink.log", "w+b")
         self.process = subprocess.Popen(
-            ["smtp-sink", "-c", f"127.0.0.1:{self.port}", "1024"], stdout=self.output, stderr=subprocess.STDOUT
+            ["smtp-sink", "-u", "nobody", "-c", f"127.0.0.1:{self.port}", "1024"], stdout=self.output, stderr=subprocess.STDOUT
         )
         gatepost.wait_port(self.port)
 

@@ -23,6 +23,7 @@ impl Session {
             return self.protocol_error(replies::UNRECOGNIZED.into()).await;
         };
         self.tried_tls = true;
+        self.log.release();
         // Whatever was sent in clear behind the command must not count once the session is
         // private (RFC 3207 section 4.2; the injection of CVE-2011-0411).
         if !self.input.is_empty() {

@@ -19,6 +19,7 @@ pub(super) struct Transaction {
 impl Session {
     pub(super) async fn mail(&mut self, mail: MailCommand) -> std::io::Result<Flow> {
         self.tried_mail = true;
+        self.log.release();
         if self.helo.is_none() {
             return self.protocol_error(replies::SEND_HELLO_FIRST.into()).await;
         }
