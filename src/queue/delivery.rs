@@ -132,6 +132,16 @@ pub(super) enum Step {
     End,
 }
 
+/// A worker that waits for work, counted as such for exactly as long as it waits: it may give up
+/// at any moment, and a worker counted as idle that is not would let messages lie.
+struct Idle<'a>(&'a DeliveryQueue);
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        self.0.inner().idle -= 1;
+    }
+}
+
 impl Inner {
     /// Connections there may be now. After a failure one goes ahead to see whether the next hop
     /// is back.
@@ -251,10 +261,10 @@ impl DeliveryQueue {
                 }
                 inner.idle += 1;
             }
+            let idle = Idle(self);
             let woken = tokio::time::timeout_at(until, self.work.notified()).await.is_ok();
-            let mut inner = self.inner();
-            inner.idle -= 1;
-            if !woken && inner.ready.is_empty() {
+            drop(idle);
+            if !woken && self.inner().ready.is_empty() {
                 return None;
             }
         }

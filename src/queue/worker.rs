@@ -107,9 +107,15 @@ impl Worker {
         let (manager, active) = (Arc::clone(&self.manager), Arc::clone(&self.active));
         let Ok(_permit) = active.connections.acquire().await else { return };
         while !manager.shutdown.is_down() {
-            let next = tokio::select! {
-                next = self.queue.next(self.connection.is_some()) => next,
-                () = manager.shutdown.wait() => None,
+            let next = match &mut self.connection {
+                None => self.queue.next(false).await,
+                Some(connection) => tokio::select! {
+                    biased;
+                    next = self.queue.next(true) => next,
+                    // The next hop closed it or said goodbye: no message should meet that.
+                    () = connection.idle() => None,
+                    () = manager.shutdown.wait() => None,
+                },
             };
             let Some(item) = next else { break };
             if !self.handle(item).await {
