@@ -1,5 +1,7 @@
 //! One field, one line: the CSV rules of exchange-edge.md 4.1.
 
+use std::fmt::Write;
+
 /// Longest field written; a longer one is cut and marked, so that one peer cannot fill the log.
 const MAX_FIELD: usize = 8 * 1024;
 
@@ -21,13 +23,18 @@ static CLASS: [u8; 256] = {
         control += 1;
     }
     class[0x7F] = NEEDS_ESCAPE;
+    // First bytes of the characters that need escaping beyond ASCII, and of some that do not.
+    class[0xC2] = NEEDS_ESCAPE;
+    class[0xE2] = NEEDS_ESCAPE;
     class
 };
 
 /// Appends a field: as it is, or wrapped in `"` with quotes doubled when it holds a comma or a
 /// quote.
 ///
-/// Control characters become `\xNN`: what a peer sends must never start a line of its own.
+/// Control characters become `\xNN`, those of Latin-1 included, and Unicode's line separators
+/// `\uNNNN`: what a peer sends must never start a line of its own for any reader, nor be obeyed by a
+/// terminal that shows it.
 pub(super) fn push_field(out: &mut String, field: &str) {
     let (field, cut) = shorten(field);
     let class = field.bytes().fold(PLAIN, |class, byte| class | CLASS[usize::from(byte)]);
@@ -40,21 +47,22 @@ pub(super) fn push_field(out: &mut String, field: &str) {
     if quoted {
         out.push('"');
     }
-    let mut rest = field;
-    while let Some(at) = rest.bytes().position(|byte| CLASS[usize::from(byte)] != PLAIN && byte != b',') {
-        // Bytes with a class are ASCII, so both cuts fall on character boundaries.
-        out.push_str(&rest[..at]);
-        match rest.as_bytes()[at] {
-            b'"' => out.push_str("\"\""),
-            control => {
-                out.push_str("\\x");
-                out.push(hex(control >> 4));
-                out.push(hex(control & 15));
-            }
+    let mut written = 0;
+    for (at, c) in field.char_indices() {
+        let ends_a_line = matches!(c, '\u{2028}' | '\u{2029}');
+        if c != '"' && !c.is_control() && !ends_a_line {
+            continue;
         }
-        rest = &rest[at + 1..];
+        out.push_str(&field[written..at]);
+        written = at + c.len_utf8();
+        // Writing to a String does not fail.
+        let _ = match c {
+            '"' => out.write_str("\"\""),
+            _ if ends_a_line => write!(out, "\\u{:04X}", u32::from(c)),
+            _ => write!(out, "\\x{:02X}", u32::from(c)),
+        };
     }
-    out.push_str(rest);
+    out.push_str(&field[written..]);
     out.push_str(cut);
     if quoted {
         out.push('"');
@@ -66,10 +74,6 @@ fn shorten(field: &str) -> (&str, &'static str) {
         return (field, "");
     }
     (&field[..field.floor_char_boundary(MAX_FIELD)], CUT_MARK)
-}
-
-fn hex(nibble: u8) -> char {
-    char::from(b"0123456789ABCDEF"[usize::from(nibble & 15)])
 }
 
 /// A reply as newer Exchange builds log it (exchange-edge.md 4.2): one line whatever its length,
@@ -113,6 +117,8 @@ mod tests {
     fn a_peer_cannot_start_a_line_of_its_own() {
         assert_eq!(field("EHLO x\r\n2026,fake"), "\"EHLO x\\x0D\\x0A2026,fake\"");
         assert_eq!(field("a\0b\x7f\x1b"), "a\\x00b\\x7F\\x1B");
+        assert_eq!(field("a\u{85}b\u{9b}2J\u{2028}c\u{2029}"), "a\\x85b\\x9B2J\\u2028c\\u2029");
+        assert_eq!(field("£ …, \u{2028}\""), "\"£ …, \\u2028\"\"\"");
     }
 
     #[test]

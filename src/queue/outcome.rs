@@ -4,7 +4,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::send::{Failure, Outcome};
-use crate::smtp::Reply;
+use crate::smtp::{EnhancedCode, Reply};
 
 use super::delivery::{DeliveryQueue, Item};
 use super::dsn;
@@ -84,8 +84,12 @@ impl Queue {
                 let recipient = &message.meta.envelope.recipients[v.index].address;
                 let remote = v.remote.as_ref().map_or("", |r| r.name.as_str());
                 tracing::warn!(
-                    id = message.id.0, message_id = %message.meta.message_id, %recipient, remote,
-                    reply = v.reply, "delivery failed"
+                    id = message.id.0,
+                    message_id = &*message.meta.message_id,
+                    recipient = recipient.as_str(),
+                    remote,
+                    reply = v.reply,
+                    "delivery failed"
                 );
             }
         }
@@ -187,5 +191,5 @@ fn failure_verdict(index: usize, failure: &Failure) -> Verdict {
 
 /// The next hop says that it has too much to do (exchange-edge.md 8.5).
 fn asks_for_less(reply: &Reply) -> bool {
-    reply.code == 421 || reply.to_string().contains("4.7.500")
+    reply.code == 421 || reply.enhanced == Some(EnhancedCode(4, 7, 500))
 }

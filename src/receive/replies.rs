@@ -83,20 +83,45 @@ pub(crate) fn banner(fqdn: &str, date: &str) -> String {
     format!("220 {fqdn} Microsoft ESMTP MAIL Service ready at {date}")
 }
 
+/// Longest reply line without its CRLF (RFC 5321 section 4.5.3.1.5).
+const MAX_LINE: usize = 510;
+
 /// The reply to an accepted message.
+///
+/// The Message-ID is the sender's to choose, and the client here is often another relay: a line
+/// longer than it reads at once would let the sender write that relay's next reply.
 pub(crate) fn queued(profile: ReplyProfile, message_id: &str, internal_id: u64, fqdn: &str) -> ReplyLine {
-    match profile {
-        ReplyProfile::Exchange2019 => format!(
-            "250 2.6.0 {message_id} [InternalId={internal_id}, Hostname={fqdn}] Queued mail for delivery"
-        ),
-        ReplyProfile::Exchange2010 => {
-            format!("250 2.6.0 {message_id} [InternalId={internal_id}] Queued mail for delivery")
+    let rest = match profile {
+        ReplyProfile::Exchange2019 => {
+            format!(" [InternalId={internal_id}, Hostname={fqdn}] Queued mail for delivery")
         }
-    }
-    .into()
+        ReplyProfile::Exchange2010 => format!(" [InternalId={internal_id}] Queued mail for delivery"),
+    };
+    let mut line = String::from("250 2.6.0 ");
+    let room = MAX_LINE.saturating_sub(line.len() + rest.len());
+    line.extend(message_id.chars().take(room).map(|c| if matches!(c, ' '..='~') { c } else { '?' }));
+    line.push_str(&rest);
+    line.into()
 }
 
 /// The reply to a chunk that is not the last (RFC 3030).
 pub(crate) fn chunk_received(octets: u64) -> ReplyLine {
     format!("250 2.6.0 CHUNK received OK, {octets} octets").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_id_cannot_make_a_reply_of_its_own() {
+        let id = format!("<{}\u{e9}@x>", "a".repeat(1000));
+        for profile in [ReplyProfile::Exchange2019, ReplyProfile::Exchange2010] {
+            let line = queued(profile, &id, u64::MAX, &"f".repeat(255));
+            assert_eq!(line.len(), MAX_LINE);
+            assert!(line.ends_with("] Queued mail for delivery"));
+            let line = queued(profile, "<\u{e9}\u{2028}@x>", 7, "edge.contoso.com");
+            assert!(line.starts_with("250 2.6.0 <??@x> [InternalId=7"));
+        }
+    }
 }

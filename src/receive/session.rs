@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 
 use crate::config::ReceiveTls;
 use crate::log::{Direction, SessionEvent, SessionLog};
-use crate::smtp::{Command, CommandError, LineError, MAX_COMMAND_LINE, Verb, discard_line, take_line};
+use crate::smtp::{Command, LineError, MAX_COMMAND_LINE, Verb, discard_line, take_line};
 use crate::tls::TlsFacts;
 
 use super::connector::{Connector, Place};
@@ -73,6 +73,8 @@ pub(super) struct Session {
     pub(super) bytes: u64,
     pub(super) tried_tls: bool,
     pub(super) tried_mail: bool,
+    /// AUTH was tried: what the client says next may be a secret.
+    tried_auth: bool,
     pub(super) ended: Option<Ended>,
     pub(super) no_tls_reason: Option<String>,
 }
@@ -119,6 +121,7 @@ impl Session {
             bytes: 0,
             tried_tls: false,
             tried_mail: false,
+            tried_auth: false,
             ended: None,
             no_tls_reason: None,
         }
@@ -186,7 +189,7 @@ impl Session {
         let command = match parsed {
             Ok(command) => command,
             // The octets behind a BDAT that cannot be read cannot be told from commands.
-            Err(error @ CommandError::InvalidArguments(Verb::Bdat)) => {
+            Err(error) if is_bdat(line) => {
                 return Ok(self.close(&error.reply().to_string(), "unreadable BDAT"));
             }
             Err(error) => return self.protocol_error(error.reply().to_string().into()).await,
@@ -364,17 +367,21 @@ impl Session {
         self.transaction.as_ref().is_some_and(|t| t.reading_data)
     }
 
-    /// Logs a command; the data of AUTH stays out (exchange-edge.md 4.2).
+    /// Logs a command; the data of AUTH stays out (exchange-edge.md 4.2), and so does what a client
+    /// says that goes on with its secrets although AUTH was refused.
     fn log_command(&mut self, line: &[u8], parsed: Option<&Command>) {
         if !self.log.enabled() {
             return;
         }
-        if line.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH")) {
+        if line.trim_ascii_start().get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH")) {
+            self.tried_auth = true;
             let mechanism = match parsed {
                 Some(Command::Auth { mechanism, .. }) => mechanism,
                 _ => "<malformed>",
             };
             self.log.received(&format!("AUTH {mechanism} <hidden>"));
+        } else if self.tried_auth && parsed.is_none() {
+            self.log.received("<hidden>");
         } else {
             self.log.received(&String::from_utf8_lossy(line));
         }
@@ -426,6 +433,13 @@ impl Session {
         }
         .emit(&self.server.observers);
     }
+}
+
+/// Whether a line was meant as BDAT, whatever is wrong with it.
+fn is_bdat(line: &[u8]) -> bool {
+    let line = line.trim_ascii_start();
+    let end = line.iter().position(|b| !b.is_ascii_alphabetic()).unwrap_or(line.len());
+    Verb::parse(&line[..end]) == Some(Verb::Bdat)
 }
 
 /// A duration as Exchange's protocol log writes it: `0.00:00:05`.

@@ -218,9 +218,15 @@ impl Opening<'_> {
     }
 
     /// A peer with our own name is ourselves, by whatever address. Not so in LMTP, which we do not
-    /// serve: a mailbox server on this host has every right to this host's name.
+    /// serve: a mailbox server on this host has every right to this host's name. Such mail is
+    /// returned for good, so where the rule demands TLS a name said in clear, which anyone on the
+    /// line could have said, does not count: it is said again inside.
     async fn check_name(&mut self, name: &str) -> Result<(), Refused> {
-        if !self.connection.lmtp && name.eq_ignore_ascii_case(&self.connector.hostname) {
+        let proven = match self.rule() {
+            SendTls::Off | SendTls::Opportunistic => true,
+            _ => self.connection.session.tls.is_some(),
+        };
+        if proven && !self.connection.lmtp && name.eq_ignore_ascii_case(&self.connector.hostname) {
             let line = format!("the next hop greets with our own name, {name}");
             self.connection.session.log.info("", &line);
             let reply = words::own(words::OWN_NAME);

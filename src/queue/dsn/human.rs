@@ -118,8 +118,9 @@ fn push_header(out: &mut String, header: &[u8]) {
     for line in String::from_utf8_lossy(header).lines().filter(|line| !line.is_empty()) {
         let Some(after) = left.checked_sub(line.len()) else { break };
         left = after;
-        // A lone CR would end a line where none is.
-        push_line(out, line.replace('\r', " ").trim_end());
+        // A lone CR would end a line where none is, and a terminal may obey the others.
+        let line = line.replace(|c: char| c.is_control() && c != '\t', " ");
+        push_line(out, line.trim_end());
     }
 }
 
