@@ -271,6 +271,7 @@ class Postfix(_Server):
             "alias_database": "",
             "inet_interfaces": self.host,
             "mynetworks": "127.0.0.0/8",
+            "smtpd_relay_restrictions": "permit_mynetworks, reject_unauth_destination",
             "message_size_limit": "52428800",
             "virtual_mailbox_limit": "0",
             "smtpd_peername_lookup": "no",
