@@ -102,9 +102,9 @@ struct Inner {
     limit: f64,
     /// Items handed to workers so far.
     taken: u64,
-    /// The driver looks again soon, and this is what `taken` was when it last did: with no
-    /// progress since, the ready messages wait for a busy next hop and another connection helps.
-    watched: Option<u64>,
+    /// What `taken` was when the driver last looked, and when it looks again: with no progress by
+    /// then, the ready messages wait for a busy next hop and another connection helps.
+    watched: Option<(u64, Instant)>,
     empty_since: Option<Instant>,
     /// Replaced after a reload; takes no more items.
     retired: bool,
@@ -305,9 +305,11 @@ impl DeliveryQueue {
             return Step::Wait(Some(since + MAX_IDLE));
         }
         let limit = inner.limit_now(&self.runtime);
-        let stuck = inner.watched == Some(inner.taken);
-        let backlog = inner.ready.len() / BACKLOG;
-        let target = if stuck { inner.workers + 1 } else { backlog.max(1) }.min(limit);
+        let taken = inner.taken;
+        let watch = inner.watched.filter(|(before, _)| *before == taken);
+        let stuck = watch.is_some_and(|(_, until)| now >= until);
+        let backlog = (inner.ready.len() / BACKLOG).max(1);
+        let target = if stuck { backlog.max(inner.workers + 1) } else { backlog }.min(limit);
         let start = if inner.idle > 0 { 0 } else { target.saturating_sub(inner.workers) };
         // Deferred items that are due now: nobody was woken when they became ready.
         for _ in 0..inner.idle.min(inner.ready.len()) {
@@ -320,8 +322,9 @@ impl DeliveryQueue {
             return Step::Start(start);
         }
         if inner.workers < limit {
-            inner.watched = Some(inner.taken);
-            return Step::Wait(Some(now + PATIENCE));
+            let until = watch.map_or(now + PATIENCE, |(_, until)| until);
+            inner.watched = Some((taken, until));
+            return Step::Wait(Some(until));
         }
         // All connections there may be are busy; each takes what is ready as it gets free.
         inner.watched = None;
@@ -437,3 +440,7 @@ impl DeliveryQueue {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "delivery_tests.rs"]
+mod tests;
