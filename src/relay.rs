@@ -65,20 +65,65 @@ impl Bound {
     /// Binds every address of every receive connector once.
     pub fn bind(config: &Config) -> Result<Self, StartError> {
         let mut bound = Self(Vec::new());
-        for address in config.receive_connectors.iter().flat_map(|c| &c.bindings) {
-            bound.add(*address)?;
+        for address in sockets(config) {
+            bound.add(address)?;
         }
         Ok(bound)
     }
 
     fn add(&mut self, address: SocketAddr) -> Result<(), StartError> {
-        // Port 0 asks for a port of its own each time.
-        if address.port() == 0 || !self.0.iter().any(|(a, _)| *a == address) {
+        // Port 0 too is bound once an address: connectors that share a binding share its port.
+        if !self.0.iter().any(|(a, _)| *a == address) {
             let listener = listen(address).map_err(|error| StartError::Bind { address, error })?;
             self.0.push((address, listener));
         }
         Ok(())
     }
+
+    /// The sockets under their real addresses, and which of those stand for a port 0.
+    fn into_listeners(self) -> Result<(Listeners, Vec<(SocketAddr, SocketAddr)>), StartError> {
+        let (mut listeners, mut given) = (Vec::new(), Vec::new());
+        for (address, listener) in self.0 {
+            let bind_error = |error| StartError::Bind { address, error };
+            let real = listener.local_addr().map_err(bind_error)?;
+            if address.port() == 0 {
+                given.push((address, real));
+            }
+            listeners.push((real, TcpListener::from_std(listener).map_err(bind_error)?));
+        }
+        Ok((listeners, given))
+    }
+}
+
+/// Sockets that accept, with their addresses.
+type Listeners = Vec<(SocketAddr, TcpListener)>;
+
+/// The configuration with the ports the system gave for 0, by which connectors are chosen.
+fn with_ports(config: &Config, given: &[(SocketAddr, SocketAddr)]) -> Config {
+    let mut config = config.clone();
+    for binding in config.receive_connectors.iter_mut().flat_map(|c| &mut c.bindings) {
+        if let Some((_, real)) = given.iter().find(|(zero, _)| zero == binding) {
+            *binding = *real;
+        }
+    }
+    config
+}
+
+/// The bindings that need a socket of their own.
+fn sockets(config: &Config) -> Vec<SocketAddr> {
+    let bindings: Vec<SocketAddr> =
+        config.receive_connectors.iter().flat_map(|c| &c.bindings).copied().collect();
+    bindings.iter().filter(|a| !bindings.iter().any(|other| hears_for(other, a))).copied().collect()
+}
+
+/// Whether a socket on `wildcard` also gets the connections to `address`. The system would not
+/// bind another one; which connector's they are is decided by the address they came to.
+fn hears_for(wildcard: &SocketAddr, address: &SocketAddr) -> bool {
+    wildcard.ip().is_unspecified()
+        && !address.ip().is_unspecified()
+        && wildcard.is_ipv4() == address.is_ipv4()
+        && wildcard.port() == address.port()
+        && address.port() != 0
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
@@ -102,6 +147,8 @@ pub struct Relay {
     logs: Logs,
     observers: Observers,
     addresses: Vec<SocketAddr>,
+    /// Bindings with port 0, and what the system made of them.
+    given: Vec<(SocketAddr, SocketAddr)>,
     own: Arc<Mutex<Vec<SocketAddr>>>,
     grace: Duration,
     spool: Spool,
@@ -146,15 +193,15 @@ impl Relay {
         let logs = Logs::open(config);
         let parts = Parts::load(config, &logs, &observers, &own)?;
         let queue = Queue::new(spool.clone(), parts.routing, shutdown.clone());
-        let generation =
-            Generation::new(config, &parts.certificates, &parts.roots, logs.receive.clone(), None)?;
+        let (listeners, given) = bound.into_listeners()?;
+        let generation = Generation::new(
+            &with_ports(config, &given),
+            &parts.certificates,
+            &parts.roots,
+            logs.receive.clone(),
+            None,
+        )?;
         let server = Server::new(Arc::clone(&queue), observers.clone(), shutdown, generation);
-        let mut listeners = Vec::new();
-        for (address, listener) in bound.0 {
-            let bind_error = |error| StartError::Bind { address, error };
-            let address = listener.local_addr().map_err(bind_error)?;
-            listeners.push((address, TcpListener::from_std(listener).map_err(bind_error)?));
-        }
         let report = recovery.report.to_string();
         let waiting = queue.recover(recovery);
         tracing::info!(waiting, "spool opened: {report}");
@@ -165,6 +212,7 @@ impl Relay {
             logs,
             observers,
             addresses: Vec::new(),
+            given,
             own,
             grace: config.server.shutdown_grace,
             spool,
@@ -174,7 +222,7 @@ impl Relay {
         Ok(relay)
     }
 
-    fn listen(&mut self, listeners: Vec<(SocketAddr, TcpListener)>) {
+    fn listen(&mut self, listeners: Listeners) {
         for (address, listener) in listeners {
             self.addresses.push(address);
             self.own.lock().unwrap_or_else(PoisonError::into_inner).push(address);
@@ -197,28 +245,28 @@ impl Relay {
         let logs = self.logs.for_config(config);
         let parts = Parts::load(config, &logs, &self.observers, &self.own)?;
         let previous = self.server.generation();
+        // New sockets are bound before anything changes, so that a failure leaves all as it was.
+        let mut new = Bound(Vec::new());
+        for address in sockets(config) {
+            let heard = |open: &SocketAddr| *open == address || hears_for(open, &address);
+            let given = self.given.iter().any(|(zero, _)| *zero == address);
+            if !given && !self.addresses.iter().any(heard) {
+                new.add(address)?;
+            }
+        }
+        let (listeners, new) = new.into_listeners()?;
+        let mut given = self.given.clone();
+        given.extend(new);
         let generation = Generation::new(
-            config,
+            &with_ports(config, &given),
             &parts.certificates,
             &parts.roots,
             logs.receive.clone(),
             Some(&previous),
         )?;
-        // New sockets are bound before anything changes, so that a failure leaves all as it was.
-        let mut new = Bound(Vec::new());
-        for address in config.receive_connectors.iter().flat_map(|c| &c.bindings) {
-            if address.port() != 0 && !self.addresses.contains(address) {
-                new.add(*address)?;
-            }
-        }
-        let mut listeners = Vec::new();
-        for (address, listener) in new.0 {
-            let listener =
-                TcpListener::from_std(listener).map_err(|error| StartError::Bind { address, error })?;
-            listeners.push((address, listener));
-        }
         self.server.reload(generation);
         self.queue.reload(parts.routing);
+        self.given = given;
         self.listen(listeners);
         self.logs = logs;
         self.grace = config.server.shutdown_grace;
@@ -309,4 +357,46 @@ fn is_own(own: &Mutex<Vec<SocketAddr>>, address: &SocketAddr) -> bool {
 /// Whether an address belongs to this host: only then can a socket be bound to it.
 fn is_local(ip: std::net::IpAddr) -> bool {
     ip.is_loopback() || std::net::UdpSocket::bind((ip, 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(bindings: &[&str]) -> Config {
+        let connector = |(i, binding)| {
+            format!(
+                "[[receive_connectors]]\nname = \"{i}\"\nbindings = [\"{binding}\"]\n\
+                 remote_ip_ranges = [\"10.0.0.{i}\"]\n"
+            )
+        };
+        let connectors: Vec<String> = bindings.iter().enumerate().map(connector).collect();
+        let text = format!(
+            "[server]\nhostname = \"edge.contoso.com\"\nspool = \"s\"\nlog_dir = \"l\"\n\
+             [[accepted_domains]]\ndomain = \"contoso.com\"\n{}",
+            connectors.concat()
+        );
+        Config::from_toml(&text, std::path::Path::new("/")).unwrap().config
+    }
+
+    fn addresses(list: &[&str]) -> Vec<SocketAddr> {
+        list.iter().map(|a| a.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_wildcard_binding_needs_no_socket_beside_it() {
+        let wanted = sockets(&config(&["10.0.0.7:25", "0.0.0.0:25", "10.0.0.7:26", "[::1]:25"]));
+        assert_eq!(wanted, addresses(&["0.0.0.0:25", "10.0.0.7:26", "[::1]:25"]));
+    }
+
+    #[tokio::test]
+    async fn bindings_with_port_0_share_one_port_an_address() {
+        let config = config(&["127.0.0.1:0", "127.0.0.1:0", "127.0.0.2:0"]);
+        let (listeners, given) = Bound::bind(&config).unwrap().into_listeners().unwrap();
+        assert_eq!(listeners.len(), 2);
+        let bindings: Vec<SocketAddr> =
+            with_ports(&config, &given).receive_connectors.iter().map(|c| c.bindings[0]).collect();
+        assert_eq!(bindings, [listeners[0].0, listeners[0].0, listeners[1].0]);
+        assert!(bindings.iter().all(|b| b.port() != 0));
+    }
 }
