@@ -194,8 +194,17 @@ impl Session {
             }
             Err(error) => return self.protocol_error(error.reply().to_string().into()).await,
         };
+        // Between the chunks of a message only what carries it on, ends it, or has nothing to do
+        // with it (RFC 3030 section 2, RFC 5321 section 4.1.4).
         if self.incoming.is_some()
-            && !matches!(command, Command::Bdat { .. } | Command::Rset | Command::Quit | Command::Noop)
+            && matches!(
+                command,
+                Command::Mail(_)
+                    | Command::Rcpt(_)
+                    | Command::Data
+                    | Command::StartTls
+                    | Command::Auth { .. }
+            )
         {
             return self.protocol_error(replies::BAD_SEQUENCE.into()).await;
         }

@@ -71,6 +71,10 @@ impl Session {
         let Some(transaction) = &self.transaction else {
             return self.protocol_error(replies::NEED_MAIL.into()).await;
         };
+        if rcpt.needs_smtputf8() && !transaction.envelope.smtputf8 {
+            let error = CommandError::NeedsSmtpUtf8(Verb::Rcpt);
+            return self.refuse(error.reply().to_string().into()).await;
+        }
         let address = match rcpt.to {
             ForwardPath::Mailbox(address) => address,
             // RFC 5321 section 4.5.1: postmaster needs no domain, and is never refused.
@@ -79,10 +83,6 @@ impl Session {
                 None => return self.refuse(replies::INVALID_RECIPIENT.into()).await,
             },
         };
-        if !address.is_ascii() && !transaction.envelope.smtputf8 {
-            let error = CommandError::NeedsSmtpUtf8(Verb::Rcpt);
-            return self.refuse(error.reply().to_string().into()).await;
-        }
         if transaction.envelope.recipients.len() >= self.connector.config.max_recipients_per_message {
             return self.refuse(replies::TOO_MANY_RECIPIENTS.into()).await;
         }
