@@ -24,9 +24,6 @@ impl Session {
         self.reply(replies::START_INPUT);
         self.flush().await?;
         let mut incoming = Incoming::data(self.opening());
-        if let Some(transaction) = &mut self.transaction {
-            transaction.reading_data = true;
-        }
         loop {
             if !self.input.is_empty() {
                 let fed = incoming.feed(&self.input, &self.server.queue).await;
@@ -55,13 +52,8 @@ impl Session {
         // The octets follow the command whatever the answer will be (RFC 3030 section 2).
         let mut left = size;
         while left > 0 {
-            if self.input.is_empty() {
-                if let Some(transaction) = &mut self.transaction {
-                    transaction.reading_data = true;
-                }
-                if self.fill().await? == Flow::Close {
-                    return Ok(Flow::Close);
-                }
+            if self.input.is_empty() && self.fill().await? == Flow::Close {
+                return Ok(Flow::Close);
             }
             let take = self.input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let piece = self.input.split_to(take);
@@ -72,9 +64,6 @@ impl Session {
                     return Ok(self.close(replies::HEADER_TOO_BIG, "message header too large"));
                 }
             }
-        }
-        if let Some(transaction) = &mut self.transaction {
-            transaction.reading_data = false;
         }
         match (refusal, incoming) {
             (None, Some(incoming)) if last => self.end_of_message(incoming).await,

@@ -346,8 +346,8 @@ impl Session {
         let life = self.deadline();
         let idle = tokio::time::Instant::now() + self.connector.config.connection_inactivity_timeout;
         self.input.reserve(READ_SIZE);
-        // In the middle of a message a shutdown waits for its end; the grace period bounds it.
-        let may_stop = self.incoming.is_none() && !self.reading_data();
+        // A shutdown waits for the end of a running transaction; the grace period bounds it.
+        let may_stop = self.transaction.is_none();
         let read = {
             let reading = timeout_at(idle.min(life), self.stream.read_buf(&mut self.input));
             tokio::select! {
@@ -370,10 +370,6 @@ impl Session {
                 Err(e)
             }
         }
-    }
-
-    fn reading_data(&self) -> bool {
-        self.transaction.as_ref().is_some_and(|t| t.reading_data)
     }
 
     /// Logs a command; the data of AUTH stays out (exchange-edge.md 4.2), and so does what a client
@@ -400,6 +396,8 @@ impl Session {
     async fn finish(mut self) {
         let ended = self.ended.unwrap_or(Ended::Broken);
         self.stream.close().await;
+        // Who was refused for want of a place finds it when the connection is gone.
+        drop(self.place);
         let probe = !self.tried_tls && !self.tried_mail;
         let quiet = self.generation.quiet_probes_from.iter().any(|r| r.contains(self.peer.ip()));
         if probe && quiet {

@@ -12,8 +12,6 @@ pub(super) struct Transaction {
     pub(super) envelope: Envelope,
     /// `SIZE=` of MAIL, a hint.
     pub(super) announced: u64,
-    /// DATA was answered with 354 and its end has not come.
-    pub(super) reading_data: bool,
 }
 
 impl Session {
@@ -40,6 +38,9 @@ impl Session {
         if !self.place.message_allowed(self.connector.config.message_rate_limit) {
             return Ok(self.close(replies::RATE_EXCEEDED, "message rate exceeded"));
         }
+        if self.server.shutdown.is_down() {
+            return Ok(self.close(replies::SHUTTING_DOWN, "shutdown"));
+        }
         if !self.server.queue.accepts_mail() {
             return Ok(self.reply(replies::NO_RESOURCES));
         }
@@ -59,7 +60,6 @@ impl Session {
                 recipients: Vec::with_capacity(1),
             },
             announced,
-            reading_data: false,
         });
         Ok(self.reply(replies::SENDER_OK))
     }

@@ -33,13 +33,20 @@ enum Open {
 }
 
 impl Pattern {
-    /// Reads `{number}`, `{hex}`, `{id}`, `{date}`, `{utc}` and `{any}` as open places.
+    /// Reads `{number}`, `{hex}`, `{id}`, `{date}`, `{utc}` and `{any}` as open places, and
+    /// `{TEXT*N}` as N times the text.
     pub(crate) fn parse(source: &str) -> Result<Self, String> {
         let (mut parts, mut rest) = (Vec::new(), source);
         while let Some((literal, behind)) = rest.split_once('{') {
             let (name, behind) = behind.split_once('}').ok_or("a `{` without its `}`")?;
             if !literal.is_empty() {
                 parts.push(Part::Literal(literal.to_owned()));
+            }
+            if let Some((text, times)) = name.rsplit_once('*') {
+                let times: usize = times.parse().map_err(|_| format!("{times:?} is no number of times"))?;
+                parts.push(Part::Literal(text.repeat(times)));
+                rest = behind;
+                continue;
             }
             parts.push(Part::Open(match name {
                 "number" => Open::Number,
