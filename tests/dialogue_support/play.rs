@@ -16,8 +16,9 @@ const WIDTH: usize = 160;
 
 struct Stage<'w> {
     world: &'w World,
-    server: Server<'w>,
+    // Before the server: it waits for its clients when it ends.
     clients: HashMap<String, Client>,
+    server: Server<'w>,
     clock: Instant,
     /// What was said so far, for the report of a failure.
     said: Vec<String>,
