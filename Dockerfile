@@ -9,9 +9,11 @@
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
-# The dependencies first, over an empty crate: their layer stays while Cargo.lock does.
+# The dependencies first, over an empty crate: their layer stays while these two files do. Benches
+# and examples are not copied, so the manifest must not ask for them.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
+RUN sed -i '/^\[\[\(bench\|example\|test\)\]\]/,/^$/d' Cargo.toml \
+    && mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
     && cargo build --release --locked
 COPY src src
 # Cargo goes by time stamps, and those of a checkout may be older than the empty crate's.
