@@ -21,7 +21,10 @@ pub fn init_diagnostics(format: DiagnosticsFormat, verbose: u8) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
+        .with_ansi(io::stderr().is_terminal())
+        // The complaint about a stderr that cannot be written would go to stderr, and panic there:
+        // a full disk or a reader that went away would end sessions and the spool's threads.
+        .log_internal_errors(false);
     // An error means that a subscriber is set already, which is then the one to keep.
     let _ = match format {
         DiagnosticsFormat::Text => builder.try_init(),
