@@ -77,6 +77,10 @@ pub(super) fn step(writer: &mut Writer) -> Rest {
 fn worth_moving(index: &Index, oldest: &Segment, writer: &Writer) -> bool {
     let options = &writer.shared.options;
     let dead = index.used_bytes - index.live_bytes;
+    // What room there is must not be gone before the old segment is.
+    if writer.narrow_room().is_some_and(|room| oldest.live_bytes.saturating_mul(2) > room) {
+        return false;
+    }
     // Nearly empty, or small enough for what is kept free for this, or old and not nearly full.
     oldest.live_bytes.saturating_mul(4) < options.segment_size
         || (writer.is_tight() && oldest.live_bytes.saturating_mul(5) < options.segment_size.saturating_mul(2))

@@ -76,7 +76,7 @@ impl Spool {
         let mut writer = Writer::new(Arc::clone(&shared), last);
         // The ids of this run are reserved before anybody can ask for one. Without space that has
         // to wait: the spool must open so that mail can leave it.
-        match writer.activate().and_then(|()| writer.sync_opening()) {
+        match writer.activate_narrow().and_then(|()| writer.sync_opening()) {
             Ok(()) => {}
             Err(SpoolError::Full) => tracing::warn!("the spool's disk is full"),
             Err(error) => {

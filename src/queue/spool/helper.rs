@@ -22,11 +22,13 @@ use super::{
 pub(super) struct Prepared {
     pub(super) header: SegmentHeader,
     pub(super) file: Arc<dyn DiskFile>,
+    pub(super) size: u64,
 }
 
 pub(super) enum Job {
-    /// Make a segment of this number.
-    Prepare { number: u64, reply: mpsc::Sender<Result<Prepared, SpoolError>> },
+    /// Make a segment of this number, of the usual size, or else the largest there is space for
+    /// that has `least` bytes.
+    Prepare { number: u64, least: u64, reply: mpsc::Sender<Result<Prepared, SpoolError>> },
     /// Make a staged file durable under its final name, then hand its message to the committer.
     Land { staged: StagedFile, meta: Bytes, changes: Vec<Change>, done: Done },
     /// Delete the file of a big message whose removal is durable, or which was refused.
@@ -47,9 +49,10 @@ pub(super) fn run(shared: &Shared, jobs: &mpsc::Receiver<Job>) {
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
-                Job::Prepare { number, reply } => {
+                Job::Prepare { number, least, reply } => {
                     // The committer has gone when this fails.
-                    let _ = reply.send(prepare(&*shared.disk, number, shared.options.segment_size));
+                    let size = shared.options.segment_size;
+                    let _ = reply.send(prepare_any(&*shared.disk, number, size, least));
                 }
                 Job::Land { staged, meta, changes, done } => {
                     let id = staged.id();
@@ -121,6 +124,16 @@ fn delete(disk: &dyn Disk, area: Area, name: &str) {
     }
 }
 
+/// Halves the size until there is space.
+fn prepare_any(disk: &dyn Disk, number: u64, mut size: u64, least: u64) -> Result<Prepared, SpoolError> {
+    loop {
+        match prepare(disk, number, size) {
+            Err(SpoolError::Full) if size / 2 >= least => size /= 2,
+            result => return result,
+        }
+    }
+}
+
 pub(super) fn prepare(disk: &dyn Disk, number: u64, size: u64) -> Result<Prepared, SpoolError> {
     let name = names::segment(number);
     // The random half of a version 4 UUID: nobody who sends mail can guess it.
@@ -137,7 +150,7 @@ pub(super) fn prepare(disk: &dyn Disk, number: u64, size: u64) -> Result<Prepare
         Ok(file)
     };
     match make() {
-        Ok(file) => Ok(Prepared { header, file }),
+        Ok(file) => Ok(Prepared { header, file, size }),
         Err(error) => {
             // Half an allocation would keep the space that is missing.
             delete(disk, Area::Log, &name);

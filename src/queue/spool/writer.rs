@@ -49,6 +49,8 @@ pub(super) struct Writer {
     pub(super) dead: bool,
     /// A segment was asked for in vain in this batch.
     pub(super) attempted: bool,
+    /// The same for a segment of less than the usual size.
+    pub(super) attempted_narrow: bool,
     /// No collection before this.
     pub(super) rest_until: Option<Instant>,
 }
@@ -58,6 +60,8 @@ pub(super) struct Active {
     pub(super) header: SegmentHeader,
     pub(super) mark: [u8; MARK],
     pub(super) file: Arc<dyn DiskFile>,
+    /// What is allocated.
+    pub(super) size: u64,
     /// End of what is placed.
     pub(super) end: u64,
     /// End of what is written.
@@ -87,6 +91,7 @@ impl Writer {
             previous: last,
             dead: false,
             attempted: false,
+            attempted_narrow: false,
             rest_until: None,
         }
     }
@@ -124,7 +129,7 @@ impl Writer {
             // A sync error has already led to a fresh segment.
             if !self.fits(len, spare)
                 && let Err(error) = self.rotate()
-                && !(change && self.fits(len, 0))
+                && !(change && (self.fits(len, 0) || (self.rotate_narrow().is_ok() && self.fits(len, 0))))
             {
                 return self.refuse(request, &error);
             }
@@ -140,6 +145,7 @@ impl Writer {
     /// records that have to move before an old segment can be deleted.
     fn spare(&self, request: &Request) -> u64 {
         match request {
+            Request::Message { .. } if self.is_narrow() => self.shared.options.segment_size,
             Request::Message { .. } if self.is_tight() => self.shared.options.segment_size / 2,
             _ => self.shared.options.spare(),
         }
@@ -147,10 +153,21 @@ impl Writer {
 
     /// Whether a record fits. A segment without records takes a record of any size.
     fn fits(&self, len: u64, spare: u64) -> bool {
-        let size = self.shared.options.segment_size.saturating_sub(spare);
-        self.active
-            .as_ref()
-            .is_some_and(|active| active.end + len <= size || active.end <= DATA_START + (HEAD + 16) as u64)
+        self.active.as_ref().is_some_and(|active| {
+            let empty = active.end <= DATA_START + (HEAD + 16) as u64 && !self.is_narrow();
+            active.end + len <= active.size.saturating_sub(spare) || empty
+        })
+    }
+
+    /// The segment in use is smaller than usual, for want of space.
+    fn is_narrow(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| active.size < self.shared.options.segment_size)
+    }
+
+    /// What is free in such a segment.
+    pub(super) fn narrow_room(&self) -> Option<u64> {
+        let active = self.active.as_ref().filter(|_| self.is_narrow())?;
+        Some(active.size.saturating_sub(active.end))
     }
 
     fn encode(&mut self, request: Request, len: u64) {
@@ -214,7 +231,7 @@ impl Writer {
         if let Err(error) = active.file.truncate(active.written) {
             return self.rescue("cut back", &error);
         }
-        let _ = active.file.allocate(self.shared.options.segment_size);
+        let _ = active.file.allocate(active.size);
         active.end = active.written;
         self.forget_heads();
         for placed in self.unsynced.split_off(self.unwritten) {

@@ -97,6 +97,33 @@ fn a_full_disk_refuses_mail_until_space_returns() {
 }
 
 #[test]
+fn a_start_on_a_full_disk_still_lets_mail_leave() {
+    let disk = SimDisk::default();
+    let (spool, _) = open(&disk);
+    append(&spool, 0, 1000).unwrap();
+    thread::sleep(Duration::from_millis(50));
+    disk.set_capacity(Some(disk.used()));
+    let count = (1..60).filter(|n| append(&spool, *n, 4000).is_ok()).count();
+    spool.close();
+    // No segment of the usual size fits, nor would one ever if removals had no place.
+    let (spool, recovery) = open(&disk);
+    assert_eq!(recovery.messages.len(), count + 1);
+    assert!(matches!(append(&spool, 90, 4000), Err(SpoolError::Full)));
+    for message in &recovery.messages {
+        wait(spool.apply_durable(Change::Remove(message.id))).unwrap();
+    }
+    let room = (100..).take(40).filter(|n| {
+        thread::sleep(Duration::from_millis(5));
+        append(&spool, *n, 4000).is_ok()
+    });
+    assert!(room.count() > 5);
+    spool.close();
+    let (_, recovery) = open(&disk);
+    let seeds: Vec<u64> = recovery.messages.iter().map(seed).collect();
+    assert!(seeds.len() > 5 && seeds.iter().all(|n| *n >= 100), "{seeds:?}");
+}
+
+#[test]
 fn a_write_cut_short_by_a_full_disk_leaves_nothing_behind() {
     // Without room for an allocation the file grows as it is written, as on file systems that
     // cannot allocate; the last write then stops somewhere in the middle.
