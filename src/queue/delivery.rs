@@ -84,6 +84,8 @@ pub(super) struct DeliveryQueue {
     work: Notify,
     /// Wakes the driver.
     changed: Notify,
+    /// Wakes workers that are busy with something they can leave.
+    replaced: Notify,
 }
 
 #[derive(Debug)]
@@ -176,6 +178,7 @@ impl DeliveryQueue {
             }),
             work: Notify::new(),
             changed: Notify::new(),
+            replaced: Notify::new(),
         })
     }
 
@@ -201,8 +204,12 @@ impl DeliveryQueue {
             return;
         }
         if inner.idle > 0 {
-            drop(inner);
-            return self.work.notify_one();
+            self.work.notify_one();
+            // One that was woken for an earlier item counts as idle until it runs; more items than
+            // that must not wait for whatever keeps it busy.
+            if inner.ready.len() <= inner.idle {
+                return;
+            }
         }
         let short = inner.watched.is_none() || inner.ready.len() > BACKLOG * inner.workers;
         if short && inner.workers < inner.limit_now(&self.runtime) {
@@ -398,6 +405,11 @@ impl DeliveryQueue {
         self.changed.notify_one();
     }
 
+    /// Whether it takes no more items.
+    pub(super) fn is_retired(&self) -> bool {
+        self.inner().retired
+    }
+
     /// Takes all waiting items out; the queue accepts none from now on.
     pub(super) fn retire(&self) -> Vec<Item> {
         let mut inner = self.inner();
@@ -407,7 +419,19 @@ impl DeliveryQueue {
         drop(inner);
         self.changed.notify_one();
         self.work.notify_waiters();
+        self.replaced.notify_waiters();
         items
+    }
+
+    /// Returns once the queue has been replaced.
+    pub(super) async fn replaced(&self) {
+        let told = self.replaced.notified();
+        tokio::pin!(told);
+        // Listening before looking: nothing falls in between.
+        told.as_mut().enable();
+        if !self.is_retired() {
+            told.await;
+        }
     }
 
     /// Drops items all of whose recipients are settled, say because they expired.

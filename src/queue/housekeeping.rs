@@ -54,8 +54,10 @@ impl Queue {
                     remote: None,
                 })
                 .collect();
+            let turn = message.turn().await;
             any |=
                 self.settle_with_report(&message, Report::Failure, &verdicts, RecipientStatus::Failed).await;
+            drop(turn);
             message.release();
         }
         if any {
@@ -77,6 +79,7 @@ impl Queue {
         };
         for message in due {
             *noticed = message.id;
+            let _turn = message.turn().await;
             let open: Vec<usize> = {
                 let mut state = message.state();
                 if std::mem::replace(&mut state.delay_notified, true) {

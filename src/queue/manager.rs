@@ -71,7 +71,18 @@ pub struct Routing {
 /// The delivery queues of one connector, by next hop.
 pub(super) struct Outlet {
     runtime: Arc<ConnectorRuntime>,
-    queues: Mutex<HashMap<String, Arc<DeliveryQueue>>>,
+    /// None once another configuration has taken over: whoever still holds this one must not
+    /// begin a queue that no reload would ever find.
+    queues: Mutex<Option<HashMap<String, Arc<DeliveryQueue>>>>,
+}
+
+/// Where a recipient's message goes.
+enum Place {
+    Queue(Arc<DeliveryQueue>),
+    /// The connector is not there.
+    Nowhere,
+    /// The configuration has been replaced meanwhile.
+    Replaced,
 }
 
 /// One configuration at work.
@@ -104,7 +115,8 @@ impl Active {
             .connectors
             .iter()
             .map(|(name, runtime)| {
-                (name.clone(), Outlet { runtime: Arc::clone(runtime), queues: Mutex::default() })
+                let queues = Mutex::new(Some(HashMap::new()));
+                (name.clone(), Outlet { runtime: Arc::clone(runtime), queues })
             })
             .collect();
         let connections = Semaphore::new(routing.transport.max_outbound_connections);
@@ -113,8 +125,13 @@ impl Active {
 }
 
 impl Outlet {
-    fn queues(&self) -> MutexGuard<'_, HashMap<String, Arc<DeliveryQueue>>> {
+    fn queues(&self) -> MutexGuard<'_, Option<HashMap<String, Arc<DeliveryQueue>>>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The queues there are now.
+    fn list(&self) -> Vec<Arc<DeliveryQueue>> {
+        self.queues().iter().flat_map(HashMap::values).cloned().collect()
     }
 }
 
@@ -263,11 +280,15 @@ impl Queue {
             match active.routing.table.decide(&meta.envelope.recipients[index].address, meta.size) {
                 Decision::Via { connector, next_hop } => {
                     match self.delivery_queue(&active, &connector.name, next_hop) {
-                        Some(queue) => match groups.iter_mut().find(|(q, _)| Arc::ptr_eq(q, &queue)) {
-                            Some((_, list)) => list.push(slot),
-                            None => groups.push((queue, vec![slot])),
-                        },
-                        None => lost.push(slot),
+                        Place::Queue(queue) => {
+                            match groups.iter_mut().find(|(q, _)| Arc::ptr_eq(q, &queue)) {
+                                Some((_, list)) => list.push(slot),
+                                None => groups.push((queue, vec![slot])),
+                            }
+                        }
+                        Place::Nowhere => lost.push(slot),
+                        // Nothing has been handed on yet: all of it goes by the new one.
+                        Place::Replaced => return self.route(item.clone()),
                     }
                 }
                 Decision::Unreachable => lost.push(slot),
@@ -279,7 +300,7 @@ impl Queue {
             ..item.clone()
         };
         for (queue, list) in groups {
-            // A queue retired in between belongs to the old configuration: once more by the new.
+            // Retired in between, by a reload or by its age: once more, to the one after it.
             if let Err(item) = queue.push(part(list)) {
                 self.route(item);
             }
@@ -287,7 +308,14 @@ impl Queue {
         if !lost.is_empty() {
             self.evict(&item.message);
             item.message.state().last_error = Some(NO_CONNECTOR.into());
-            self.unreachable().push(part(lost));
+            let mut unreachable = self.unreachable();
+            if Arc::ptr_eq(&active, &self.active.load()) {
+                unreachable.push(part(lost));
+            } else {
+                // A reload has emptied the list, or is about to; the new configuration may know.
+                drop(unreachable);
+                self.route(part(lost));
+            }
         }
         if !too_large.is_empty() {
             let reply = Reply::new(
@@ -299,31 +327,29 @@ impl Queue {
         }
     }
 
-    fn delivery_queue(
-        self: &Arc<Self>,
-        active: &Arc<Active>,
-        connector: &str,
-        next_hop: NextHop,
-    ) -> Option<Arc<DeliveryQueue>> {
-        let outlet = active.outlets.get(connector)?;
+    fn delivery_queue(self: &Arc<Self>, active: &Arc<Active>, connector: &str, next_hop: NextHop) -> Place {
+        let Some(outlet) = active.outlets.get(connector) else { return Place::Nowhere };
         let mut queues = outlet.queues();
-        if let Some(queue) = queues.get(&next_hop.domain) {
-            return Some(Arc::clone(queue));
+        let Some(map) = queues.as_mut() else { return Place::Replaced };
+        // One that has retired for want of work may still be listed for a moment.
+        if let Some(queue) = map.get(&next_hop.domain).filter(|queue| !queue.is_retired()) {
+            return Place::Queue(Arc::clone(queue));
         }
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let queue = DeliveryQueue::new(number, Arc::clone(&outlet.runtime), next_hop.clone());
-        queues.insert(next_hop.domain, Arc::clone(&queue));
+        map.insert(next_hop.domain, Arc::clone(&queue));
         drop(queues);
         super::worker::drive(Arc::clone(self), Arc::clone(active), Arc::clone(&queue));
-        Some(queue)
+        Place::Queue(queue)
     }
 
     /// Forgets an empty queue whose driver has ended.
     pub(super) fn forget(active: &Active, queue: &Arc<DeliveryQueue>) {
         if let Some(outlet) = active.outlets.get(&queue.runtime.config.name) {
             let mut queues = outlet.queues();
-            if queues.get(&queue.next_hop.domain).is_some_and(|q| Arc::ptr_eq(q, queue)) {
-                queues.remove(&queue.next_hop.domain);
+            let Some(map) = queues.as_mut() else { return };
+            if map.get(&queue.next_hop.domain).is_some_and(|q| Arc::ptr_eq(q, queue)) {
+                map.remove(&queue.next_hop.domain);
             }
         }
     }
@@ -334,7 +360,8 @@ impl Queue {
         let old = self.active.swap(Arc::new(Active::new(routing)));
         let mut items = std::mem::take(&mut *self.unreachable());
         for outlet in old.outlets.values() {
-            for queue in std::mem::take(&mut *outlet.queues()).into_values() {
+            let queues = outlet.queues().take();
+            for queue in queues.into_iter().flat_map(HashMap::into_values) {
                 items.extend(queue.retire());
             }
         }
@@ -380,11 +407,8 @@ impl Queue {
     /// Every delivery queue as it looks now.
     pub fn views(&self) -> Vec<QueueView> {
         let active = self.active.load();
-        let mut views: Vec<_> = active
-            .outlets
-            .values()
-            .flat_map(|o| o.queues().values().map(|q| q.view()).collect::<Vec<_>>())
-            .collect();
+        let mut views: Vec<_> =
+            active.outlets.values().flat_map(Outlet::list).map(|queue| queue.view()).collect();
         views.sort_by_key(|v| v.number);
         views
     }
@@ -402,7 +426,7 @@ impl Queue {
     /// Drops what is settled from the lists of all queues.
     pub(super) fn purge(&self) {
         for outlet in self.active.load().outlets.values() {
-            for queue in outlet.queues().values() {
+            for queue in outlet.list() {
                 queue.purge();
             }
         }
@@ -428,3 +452,7 @@ pub(super) fn open_recipients(state: &State) -> Box<[u16]> {
 pub(super) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
+
+#[cfg(test)]
+#[path = "manager_tests.rs"]
+mod tests;

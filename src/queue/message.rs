@@ -100,6 +100,8 @@ pub struct QueuedMessage {
     state: Mutex<State>,
     /// Workers that are at it now.
     in_flight: AtomicU32,
+    /// See [`turn`](Self::turn).
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl QueuedMessage {
@@ -123,12 +125,23 @@ impl QueuedMessage {
             resident: Mutex::new(resident),
             state: Mutex::new(state),
             in_flight: AtomicU32::new(0),
+            turn: tokio::sync::Mutex::default(),
         })
     }
 
     /// Delivery state.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be held by whoever settles recipients, until what was settled is in the spool.
+    ///
+    /// A recipient counts as given up in the state before its report is durable, because both go
+    /// into the spool together. Meanwhile another worker, which serves other recipients over
+    /// another next hop, must not write that state down, or a crash would find a recipient that
+    /// is done with and no report; and not find the message complete and remove it.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// Takes the message in hand for those of `indices` that are still to be delivered to; to be

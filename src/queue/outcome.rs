@@ -49,6 +49,7 @@ impl Queue {
             }));
         }
         let mut retry: Vec<usize> = deferred.iter().map(|(index, _)| *index).collect();
+        let turn = message.turn().await;
         if !done.is_empty() {
             self.settle(&message, &done);
         }
@@ -64,6 +65,7 @@ impl Queue {
         if !retry.is_empty() {
             self.retry_later(queue, item, &message, &retry, deferred.first().map(|(_, f)| f));
         }
+        drop(turn);
         message.release();
     }
 
@@ -165,13 +167,18 @@ impl Queue {
             let open = item.message.claim(item.indices());
             let verdicts: Vec<_> = open.iter().map(|index| verdict(*index, &reply)).collect();
             let message = Arc::clone(&item.message);
+            let turn = message.turn().await;
             let settled =
                 queue.settle_with_report(&message, Report::Failure, &verdicts, RecipientStatus::Failed).await;
+            drop(turn);
             message.release();
             drop(alive);
             if !settled {
-                tokio::time::sleep(queue.active.load().routing.transport.message_retry_interval).await;
-                queue.route(item);
+                let pause = queue.active.load().routing.transport.message_retry_interval;
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => queue.route(item),
+                    () = queue.shutdown.wait() => {}
+                }
             }
         });
     }

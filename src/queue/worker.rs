@@ -147,7 +147,15 @@ impl Worker {
             deliver_maildir(template, &outgoing, &active.routing.hostname).await
         } else {
             if self.connection.is_none() {
-                match Self::connect(&manager, &active, &queue).await {
+                // Nothing has been sent, so a next hop that takes minutes to greet need not hold up
+                // the end of the process, nor keep mail from a configuration that knows better.
+                let connected = tokio::select! {
+                    biased;
+                    connected = Self::connect(&manager, &active, &queue) => connected,
+                    () = manager.shutdown.wait() => Err(NotConnected::Abandoned),
+                    () = queue.replaced() => Err(NotConnected::Abandoned),
+                };
+                match connected {
                     Ok(connection) => {
                         self.connection = Some(connection);
                         self.carried = 0;
@@ -164,6 +172,13 @@ impl Worker {
                         }
                         if let Some(item) = claim.take() {
                             manager.evict(&item.message);
+                            item.message.release();
+                            manager.put_back(&queue, item);
+                        }
+                        return false;
+                    }
+                    Err(NotConnected::Abandoned) => {
+                        if let Some(item) = claim.take() {
                             item.message.release();
                             manager.put_back(&queue, item);
                         }
@@ -271,6 +286,8 @@ enum NotConnected {
     Later(String),
     /// Trying again is pointless: every recipient has this outcome.
     Never(Outcome),
+    /// The queue was replaced, or the process ends.
+    Abandoned,
 }
 
 fn outgoing(message: &super::QueuedMessage, open: &[usize]) -> Outgoing {

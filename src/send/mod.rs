@@ -21,7 +21,7 @@ mod session;
 mod starttls;
 mod targets;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod testing_tls;
 mod transaction;

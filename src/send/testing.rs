@@ -19,7 +19,7 @@ use crate::smtp::{Address, BodyType, ContentScanner};
 use crate::tls::{CertificateStore, Roots};
 
 /// A send connector to a smart host, with TLS as asked for.
-pub(super) fn connector(tls: SendTls) -> SendConnector {
+pub(crate) fn connector(tls: SendTls) -> SendConnector {
     SendConnector {
         name: "To next hop".to_owned(),
         address_spaces: Vec::new(),
@@ -41,17 +41,17 @@ pub(super) fn connector(tls: SendTls) -> SendConnector {
     }
 }
 
-pub(super) fn runtime(config: SendConnector) -> ConnectorRuntime {
+pub(crate) fn runtime(config: SendConnector) -> ConnectorRuntime {
     let store = CertificateStore::new([], std::time::SystemTime::now());
     let roots = Arc::new(Roots::from_certificates([]));
     ConnectorRuntime::new(config, &store, roots, MinTlsVersion::Tls12, "edge.test").unwrap()
 }
 
-pub(super) fn plain() -> ConnectorRuntime {
+pub(crate) fn plain() -> ConnectorRuntime {
     runtime(connector(SendTls::Off))
 }
 
-pub(super) fn context() -> (SendContext, Receiver<SessionEvent>) {
+pub(crate) fn context() -> (SendContext, Receiver<SessionEvent>) {
     let (sender, receiver) = std::sync::mpsc::channel();
     let mut observers = Observers::none();
     observers.add_channel(sender);
