@@ -11,7 +11,7 @@ use crate::smtp::BodyType;
 
 use super::incoming::{Arrived, ContentLimits, Incoming, Opening};
 use super::replies;
-use super::session::{Flow, Session};
+use super::session::{BULK_ROOM, Flow, Session};
 
 impl Session {
     pub(super) async fn data(&mut self) -> std::io::Result<Flow> {
@@ -35,7 +35,7 @@ impl Session {
                     return Ok(self.close(replies::HEADER_TOO_BIG, "message header too large"));
                 }
             }
-            if self.fill().await? == Flow::Close {
+            if self.fill(incoming.room()).await? == Flow::Close {
                 return Ok(Flow::Close);
             }
         }
@@ -52,8 +52,11 @@ impl Session {
         // The octets follow the command whatever the answer will be (RFC 3030 section 2).
         let mut left = size;
         while left > 0 {
-            if self.input.is_empty() && self.fill().await? == Flow::Close {
-                return Ok(Flow::Close);
+            if self.input.is_empty() {
+                let room = incoming.as_ref().map_or(BULK_ROOM, Incoming::room);
+                if self.fill(room).await? == Flow::Close {
+                    return Ok(Flow::Close);
+                }
             }
             let take = self.input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let piece = self.input.split_to(take);

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::session::{BULK_ROOM, CONTENT_ROOM};
 use crate::config::BareLineFeeds;
 use crate::message::{HeaderFacts, HeaderProgress, HeaderScanner, trace};
 use crate::queue::Queue;
@@ -155,6 +156,11 @@ impl Incoming {
             self.keep(queue).await;
         }
         Fed { consumed, done }
+    }
+
+    /// Room worth making for the next read.
+    pub(super) fn room(&self) -> usize {
+        if self.size == 0 { CONTENT_ROOM } else { BULK_ROOM }
     }
 
     /// Whether the message is lost whatever follows, so that its bytes need not be kept. Bare

@@ -22,8 +22,13 @@ use super::server::{Generation, Server};
 use super::stream::Stream;
 use super::transaction::Transaction;
 
-/// Room to read into; a flight of pipelined commands or a piece of a message.
-const READ_SIZE: usize = 32 << 10;
+/// Room to read commands into; most sessions wait for one most of their lives, and there may be
+/// thousands.
+const COMMAND_ROOM: usize = 2 << 10;
+/// Room to read the beginning of a message into: all of most messages.
+pub(super) const CONTENT_ROOM: usize = 8 << 10;
+/// Room to read the rest of a large message into.
+pub(super) const BULK_ROOM: usize = 64 << 10;
 /// Replies held back are written once they reach this, whatever else is waiting.
 const MAX_HELD: usize = 16 << 10;
 /// How long a client may take to read a reply before the session is given up.
@@ -158,7 +163,7 @@ impl Session {
                 }
                 Ok(None) => {
                     self.flush().await?;
-                    if self.fill().await? == Flow::Close {
+                    if self.fill(COMMAND_ROOM).await? == Flow::Close {
                         return self.flush().await;
                     }
                 }
@@ -167,7 +172,7 @@ impl Session {
                     let text = match error {
                         LineError::TooLong => {
                             while !discard_line(&mut self.input) {
-                                if self.fill().await? == Flow::Close {
+                                if self.fill(COMMAND_ROOM).await? == Flow::Close {
                                     return self.flush().await;
                                 }
                             }
@@ -341,11 +346,21 @@ impl Session {
         tokio::time::Instant::from_std(self.started) + self.connector.config.connection_timeout
     }
 
-    /// Reads more input, within the idle timeout, the session's life and the server's.
-    pub(super) async fn fill(&mut self) -> std::io::Result<Flow> {
+    /// Makes room to read into, and lets go of what an earlier, larger read needed.
+    fn make_room(&mut self, room: usize) {
+        if self.input.is_empty() && self.input.capacity() > room {
+            self.input = BytesMut::with_capacity(room);
+        } else {
+            self.input.reserve(room);
+        }
+    }
+
+    /// Reads up to `room` bytes of input, within the idle timeout, the session's life and the
+    /// server's.
+    pub(super) async fn fill(&mut self, room: usize) -> std::io::Result<Flow> {
         let life = self.deadline();
         let idle = tokio::time::Instant::now() + self.connector.config.connection_inactivity_timeout;
-        self.input.reserve(READ_SIZE);
+        self.make_room(room);
         // A shutdown waits for the end of a running transaction; the grace period bounds it.
         let may_stop = self.transaction.is_none();
         let read = {
