@@ -83,6 +83,10 @@ impl Session {
                 None => return self.refuse(replies::INVALID_RECIPIENT.into()).await,
             },
         };
+        // Named twice, served once, as Exchange does.
+        if transaction.envelope.recipients.iter().any(|r| r.address.is_same_mailbox(&address)) {
+            return Ok(self.reply(replies::RECIPIENT_OK));
+        }
         if transaction.envelope.recipients.len() >= self.connector.config.max_recipients_per_message {
             return self.refuse(replies::TOO_MANY_RECIPIENTS.into()).await;
         }

@@ -56,6 +56,12 @@ impl Address {
         &self.text[usize::from(self.at) + 1..]
     }
 
+    /// Whether both name one mailbox for certain: domains in any case are one, local parts are
+    /// the next hop's business and must be equal (RFC 5321 section 2.4).
+    pub fn is_same_mailbox(&self, other: &Self) -> bool {
+        self.local_part() == other.local_part() && self.domain().eq_ignore_ascii_case(other.domain())
+    }
+
     /// Whether SMTPUTF8 is not needed to send it.
     pub fn is_ascii(&self) -> bool {
         self.text.is_ascii()
