@@ -280,7 +280,11 @@ class Smuggling(unittest.TestCase):
             # EHLO is a reset (RFC 5321 section 4.1.4): nothing can finish what was begun before it.
             self.assertEqual(client.ask("EHLO again.test")[:3], "250")
             self.assertEqual(client.ask(b"BDAT 6 LAST\r\nworld\n")[:3], "503")
-            self.assertEqual(client.ask("RSET")[:3], "250")
+            # Nor does what was begun stand at the head of the next message.
+            client.envelope(["bdat.test"])
+            text = b"Subject: not mixed\r\n\r\nx\r\n"
+            self.assertEqual(client.ask(b"BDAT %d LAST\r\n%s" % (len(text), text))[:3], "250")
+        self.assertNotIn(b"hello", self.expect_one("not mixed", ["bdat.test"])["bdat.test"])
 
 
 if __name__ == "__main__":
