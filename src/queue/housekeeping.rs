@@ -16,6 +16,10 @@ const TICK: Duration = Duration::from_millis(500);
 /// Messages handled between two looks, so that a mass expiry does not crowd out delivery.
 const BATCH: usize = 500;
 
+/// Pause after a report that could not be stored: the next would fail like it, and each says so in
+/// the log.
+const PAUSE: Duration = Duration::from_secs(10);
+
 /// Runs until shutdown.
 pub async fn keep_house(queue: Arc<Queue>) {
     let mut ticks = tokio::time::interval(TICK);
@@ -27,20 +31,23 @@ pub async fn keep_house(queue: Arc<Queue>) {
             _ = ticks.tick() => {}
             () = queue.shutdown.wait() => return,
         }
-        queue.expire().await;
+        if !queue.expire().await {
+            ticks.reset_after(PAUSE);
+        }
         queue.notice_delays(&mut noticed).await;
     }
 }
 
 impl Queue {
-    /// Gives up messages past their time. One that is being sent is left to its outcome.
-    async fn expire(self: &Arc<Self>) {
+    /// Gives up messages past their time. One that is being sent is left to its outcome. False: a
+    /// report could not be stored, and the rest was left for later.
+    pub(super) async fn expire(self: &Arc<Self>) -> bool {
         let limit = self.active.load().routing.transport.message_expiration_timeout;
         let due: Vec<Arc<QueuedMessage>> = {
             let live = self.live();
             live.values().take_while(|m| m.age() >= limit).take(BATCH).cloned().collect()
         };
-        let mut any = false;
+        let (mut any, mut stored) = (false, true);
         for message in due {
             let Some(open) = message.take_for_expiry() else { continue };
             let last = message.state().last_error.clone();
@@ -55,14 +62,19 @@ impl Queue {
                 })
                 .collect();
             let turn = message.turn().await;
-            any |=
+            stored =
                 self.settle_with_report(&message, Report::Failure, &verdicts, RecipientStatus::Failed).await;
+            any |= stored;
             drop(turn);
             message.release();
+            if !stored {
+                break;
+            }
         }
         if any {
             self.purge();
         }
+        stored
     }
 
     /// Tells senders of messages that have waited long.

@@ -16,15 +16,15 @@ use crate::smtp::{Address, BodyType, ContentScanner};
 
 struct House {
     queue: Arc<Queue>,
-    _trigger: ShutdownTrigger,
-    _dir: tempfile::TempDir,
+    trigger: ShutdownTrigger,
+    dir: tempfile::TempDir,
 }
 
 fn house() -> House {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = Spool::open(dir.path(), SpoolOptions::default()).unwrap();
     let (trigger, shutdown) = shutdown();
-    House { queue: Queue::new(spool, routing(), shutdown), _trigger: trigger, _dir: dir }
+    House { queue: Queue::new(spool, routing(), shutdown), trigger, dir }
 }
 
 /// Everything goes to a port nobody listens on.
@@ -45,6 +45,10 @@ fn routing() -> Routing {
 
 impl House {
     async fn message(&self) -> Arc<QueuedMessage> {
+        self.message_from(None).await
+    }
+
+    async fn message_from(&self, from: Option<Address>) -> Arc<QueuedMessage> {
         let content = Bytes::from_static(b"Subject: x\r\n\r\nx\r\n");
         let mut scanner = ContentScanner::new();
         scanner.feed(&content);
@@ -60,7 +64,7 @@ impl House {
             source: Source { connector: "In".into(), peer: None, helo: "x".into() },
             facts: scanner.facts(),
             envelope: Envelope {
-                from: None,
+                from,
                 recipients: vec![recipient("a@a.test"), recipient("b@b.test")],
                 body: BodyType::SevenBit,
                 smtputf8: false,
@@ -138,4 +142,39 @@ async fn who_settles_a_message_waits_for_the_report_of_another() {
     drop(turn);
     conclude.await;
     assert_eq!(message.state().recipients, [Pending, Delivered]);
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_back_is_given_up_all_the_same() {
+    let house = house();
+    let mut active = routing();
+    active.transport.message_expiration_timeout = std::time::Duration::ZERO;
+    house.queue.reload(active);
+    let message = house.message_from(Some(Address::parse("s@sender.test").unwrap())).await;
+    let mut damaged = 0;
+    for entry in walk(house.dir.path()) {
+        let mut bytes = std::fs::read(&entry).unwrap();
+        if let Some(at) = memchr::memmem::find(&bytes, b"Subject: x") {
+            bytes.truncate(at);
+            std::fs::write(&entry, bytes).unwrap();
+            damaged += 1;
+        }
+    }
+    assert_eq!(damaged, 1);
+    assert!(message.head(14).is_err());
+    assert!(house.queue.expire().await);
+    let live: Vec<_> = house.queue.live().values().cloned().collect();
+    let [report] = &live[..] else { panic!("the report, and nothing else: {live:?}") };
+    assert_eq!(&*report.meta.source.connector, "DSN");
+    assert_eq!(report.meta.envelope.recipients[0].address.as_str(), "s@sender.test");
+    house.queue.spool().close();
+    house.trigger.trigger();
+}
+
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()) {
+        if entry.is_dir() { files.extend(walk(&entry)) } else { files.push(entry) }
+    }
+    files
 }

@@ -81,24 +81,24 @@ impl Queue {
         if verdicts.is_empty() {
             return true;
         }
-        if report == Report::Failure {
-            for v in verdicts {
-                let recipient = &message.meta.envelope.recipients[v.index].address;
-                let remote = v.remote.as_ref().map_or("", |r| r.name.as_str());
-                tracing::warn!(
-                    id = message.id.0,
-                    message_id = &*message.meta.message_id,
-                    recipient = recipient.as_str(),
-                    remote,
-                    reply = v.reply,
-                    "delivery failed"
-                );
-            }
-        }
         let changes: Vec<_> = verdicts.iter().map(|v| (v.index, status)).collect();
         let change = Self::changed_state(message, &changes);
         match self.notify(report, message, verdicts, vec![change]).await {
             Ok(()) => {
+                if report == Report::Failure {
+                    for v in verdicts {
+                        let recipient = &message.meta.envelope.recipients[v.index].address;
+                        let remote = v.remote.as_ref().map_or("", |r| r.name.as_str());
+                        tracing::warn!(
+                            id = message.id.0,
+                            message_id = &*message.meta.message_id,
+                            recipient = recipient.as_str(),
+                            remote,
+                            reply = v.reply,
+                            "delivery failed"
+                        );
+                    }
+                }
                 self.forget_if_final(message);
                 true
             }

@@ -47,7 +47,7 @@ impl Queue {
         verdicts: &[Verdict],
         also: Vec<Change>,
     ) -> Result<(), SpoolError> {
-        let Some(dsn) = self.build_report(report, message, verdicts).await? else {
+        let Some(dsn) = self.build_report(report, message, verdicts).await else {
             for change in also {
                 self.spool.apply(change);
             }
@@ -80,7 +80,7 @@ impl Queue {
         report: Report,
         message: &Arc<QueuedMessage>,
         verdicts: &[Verdict],
-    ) -> Result<Option<Dsn>, SpoolError> {
+    ) -> Option<Dsn> {
         let active = self.active.load_full();
         let (transport, meta) = (&active.routing.transport, &message.meta);
         let now = SystemTime::now();
@@ -104,13 +104,22 @@ impl Queue {
             })
             .collect();
         if !dsn::wanted(&meta.envelope, kind, &recipients) {
-            return Ok(None);
+            return None;
         }
         let whole = dsn::needs_whole_message(&meta.envelope, kind, meta.size);
         let wanted = if whole { meta.size as usize } else { meta.header_len as usize };
-        let content = [Bytes::from(read_front(message, wanted).await?)];
+        // A message that cannot be read back would otherwise never be given up: its sender hears of
+        // it all the same, without the original.
+        let (front, whole) = match read_front(message, wanted).await {
+            Ok(front) => (front, whole),
+            Err(error) => {
+                tracing::error!(id = message.id.0, %error, "a report goes out without the message it is about");
+                (Vec::new(), false)
+            }
+        };
+        let content = [Bytes::from(front)];
         let arrival = rfc5322(UNIX_EPOCH + Duration::from_millis(meta.received_ms));
-        Ok(dsn::build(&DsnRequest {
+        dsn::build(&DsnRequest {
             kind,
             original: &meta.envelope,
             content: &content,
@@ -122,7 +131,7 @@ impl Queue {
             postmaster: &active.routing.postmaster,
             date: &date,
             id: Uuid::new_v4(),
-        }))
+        })
     }
 }
 
