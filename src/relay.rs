@@ -147,6 +147,8 @@ pub struct Relay {
     logs: Logs,
     observers: Observers,
     addresses: Vec<SocketAddr>,
+    /// Who accepts on them, in the same order.
+    acceptors: Vec<tokio::task::AbortHandle>,
     /// Bindings with port 0, and what the system made of them.
     given: Vec<(SocketAddr, SocketAddr)>,
     own: Arc<Mutex<Vec<SocketAddr>>>,
@@ -212,6 +214,7 @@ impl Relay {
             logs,
             observers,
             addresses: Vec::new(),
+            acceptors: Vec::new(),
             given,
             own,
             grace: config.server.shutdown_grace,
@@ -226,7 +229,28 @@ impl Relay {
         for (address, listener) in listeners {
             self.addresses.push(address);
             self.own.lock().unwrap_or_else(PoisonError::into_inner).push(address);
-            tokio::spawn(Arc::clone(&self.server).listen(listener));
+            let accepting = tokio::spawn(Arc::clone(&self.server).listen(listener));
+            self.acceptors.push(accepting.abort_handle());
+        }
+    }
+
+    /// Closes the sockets that no binding needs any more; their sessions go on.
+    fn close_unused(&mut self, config: &Config) {
+        let wanted: Vec<SocketAddr> =
+            config.receive_connectors.iter().flat_map(|c| &c.bindings).copied().collect();
+        let (given, mut i) = (self.given.clone(), 0);
+        while let Some(address) = self.addresses.get(i).copied() {
+            let zero = given.iter().find(|(_, real)| *real == address).map(|(zero, _)| *zero);
+            let used = |w: &SocketAddr| *w == address || Some(*w) == zero || hears_for(&address, w);
+            if wanted.iter().any(used) {
+                i += 1;
+                continue;
+            }
+            self.addresses.remove(i);
+            self.acceptors.remove(i).abort();
+            self.given.retain(|(_, real)| *real != address);
+            self.own.lock().unwrap_or_else(PoisonError::into_inner).retain(|own| *own != address);
+            tracing::info!(%address, "no longer listening: no connector is bound there any more");
         }
     }
 
@@ -268,6 +292,7 @@ impl Relay {
         self.queue.reload(parts.routing);
         self.given = given;
         self.listen(listeners);
+        self.close_unused(config);
         self.logs = logs;
         self.grace = config.server.shutdown_grace;
         Ok(())

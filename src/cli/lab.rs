@@ -10,6 +10,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::lab::{DOMAIN, Host, Lab, OUTSIDE, Seen, Travelled};
 use crate::log::Direction;
 
+/// Prints a line. Whoever reads may have gone away (`lab | head`); the lab ends in order all the same.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 /// Arguments of `gatepost lab`.
 #[derive(Debug, clap::Args)]
 pub struct LabArgs {
@@ -70,7 +78,7 @@ async fn run(args: &LabArgs, dir: &Path) -> Result<(), String> {
         }
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&travelled).map_err(|e| e.to_string())?);
+        say!("{}", serde_json::to_string_pretty(&travelled).map_err(|e| e.to_string())?);
     }
     if args.once || !failures.is_empty() {
         lab.stop().await;
@@ -96,58 +104,54 @@ async fn run(args: &LabArgs, dir: &Path) -> Result<(), String> {
             break;
         }
     }
-    println!("\nStopping the lab.");
+    say!("\nStopping the lab.");
     lab.stop().await;
     Ok(())
 }
 
 fn print_servers(lab: &Lab) {
     let t = &lab.topology;
-    println!("Lab in {}", t.dir.display());
-    println!("  {:15} {:16} edge.contoso.com", "edge", t.edge.to_string());
-    println!("  {:15} {:16} mailbox.contoso.com", "mailbox server", t.mailbox.to_string());
-    println!("  {:15} {:16} mail.protection.outlook.com", "EOP stand-in", t.eop.to_string());
-    println!("  certificates by the lab's own CA, {}", t.ca().display());
+    say!("Lab in {}", t.dir.display());
+    say!("  {:15} {:16} edge.contoso.com", "edge", t.edge.to_string());
+    say!("  {:15} {:16} mailbox.contoso.com", "mailbox server", t.mailbox.to_string());
+    say!("  {:15} {:16} mail.protection.outlook.com", "EOP stand-in", t.eop.to_string());
+    say!("  certificates by the lab's own CA, {}", t.ca().display());
 }
 
 fn print_journey(done: &Travelled) {
-    println!("\n{}: {} -> {}  ({} ms)", done.title, done.from, done.to, done.milliseconds);
+    say!("\n{}: {} -> {}  ({} ms)", done.title, done.from, done.to, done.milliseconds);
     for (i, hop) in done.hops.iter().enumerate() {
-        println!("  {}. {} -> {}", i + 1, hop.from, hop.to);
+        say!("  {}. {} -> {}", i + 1, hop.from, hop.to);
         if let Some(connector) = &hop.send_connector {
-            println!("     send connector     {connector}");
+            say!("     send connector     {connector}");
         }
-        println!("     receive connector  {}", hop.receive_connector);
-        match (&hop.cipher, &hop.group) {
-            (Some(cipher), group) => {
-                println!(
-                    "     TLS                {} {cipher} {}",
-                    hop.tls_version,
-                    group.as_deref().unwrap_or("")
-                );
-            }
-            (None, _) => println!("     TLS                none, in plain text"),
+        say!("     receive connector  {}", hop.receive_connector);
+        if let Some(cipher) = &hop.cipher {
+            let group = hop.group.as_deref().unwrap_or_default();
+            say!("     TLS                {} {cipher} {group}", hop.tls_version);
+        } else {
+            say!("     TLS                none, in plain text");
         }
         if let Some(name) = &hop.verified_name {
-            println!("     verified name      {name}");
+            say!("     verified name      {name}");
         }
     }
-    println!("     delivered to       {}", done.delivered.display());
+    say!("     delivered to       {}", done.delivered.display());
 }
 
 fn print_hints(lab: &Lab) {
     let t = &lab.topology;
-    println!("\nSend more to the edge:");
-    println!("  swaks --server {} --tls --from megan@{OUTSIDE} --to don@{DOMAIN}", t.edge);
-    println!(
+    say!("\nSend more to the edge:");
+    say!("  swaks --server {} --tls --from megan@{OUTSIDE} --to don@{DOMAIN}", t.edge);
+    say!(
         "  printf 'Subject: hello\\r\\n\\r\\nhello\\r\\n' | curl --ssl-reqd --cacert {} --resolve edge.contoso.com:{}:127.0.0.1 \
          smtp://edge.contoso.com:{} --mail-from megan@{OUTSIDE} --mail-rcpt don@{DOMAIN} -T -",
         t.ca().display(),
         t.edge.port(),
         t.edge.port()
     );
-    println!("Protocol logs: {}/*/log/ProtocolLog", t.dir.display());
-    println!("Ctrl-C ends the lab.");
+    say!("Protocol logs: {}/*/log/ProtocolLog", t.dir.display());
+    say!("Ctrl-C ends the lab.");
 }
 
 fn print_session((host, event): &Seen) {
@@ -156,7 +160,7 @@ fn print_session((host, event): &Seen) {
         (Some(version), Some(cipher)) => format!("{version} {cipher}"),
         _ => "no TLS".to_owned(),
     };
-    println!(
+    say!(
         "{} {direction} {}  {}: {tls}, {} message(s), {}",
         Host::name(*host),
         event.peer,

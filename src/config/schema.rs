@@ -238,7 +238,6 @@ pub(super) static NO_EFFECT_YET: &[(&str, &str)] = &[
     ("[[receive_connectors]]", "proxy_protocol_from"),
     ("[[receive_connectors]]", "trusted"),
     ("[[send_connectors]]", "trusted"),
-    ("auth", "mechanism = \"xoauth2\""),
     ("[transport]", "poison_threshold"),
 ];
 

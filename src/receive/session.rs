@@ -420,7 +420,13 @@ impl Session {
         }
         self.log.release();
         if self.tls.is_none() && self.no_tls_reason.is_none() {
-            self.log.info("", "No TLS: the session stayed in plain text");
+            let why = if self.connector.tls.is_none() {
+                "STARTTLS is not offered here"
+            } else {
+                "the client did not ask for STARTTLS"
+            };
+            self.log.info(why, "No TLS: the session stayed in plain text");
+            self.no_tls_reason = Some(why.to_owned());
         }
         self.log.disconnect(match ended {
             Ended::Quit | Ended::Closed(_) => "Local",

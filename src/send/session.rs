@@ -121,6 +121,8 @@ impl Session {
         if self.local.is_some() {
             // Every connection leaves a line that states its TLS version or why it has none.
             self.plain("closed before STARTTLS");
+        } else {
+            self.no_tls_reason = Some("no connection".to_owned());
         }
         self.log.disconnect(closed_by);
         self.log.flush();

@@ -76,6 +76,20 @@ class Reload(PeerTest):
             self.assertIn("250 2.1.5", old.ask("RCPT TO:<x@elsewhere.test>"))
 
 
+    def test_a_binding_that_is_gone_is_closed(self):
+        edge = self.relay(accepted("contoso.test"), receive(), send())
+        old, new = edge.port, peers.free_port()
+        with Dialogue(old) as running:
+            self.assertTrue(running.banner.startswith("220"))
+            self.reload(edge, accepted("contoso.test"), receive(bindings=[f"127.0.0.1:{new}"]), send())
+            edge.wait_diagnostics("no longer listening")
+            peers.wait_port(new)
+            with self.assertRaises(ConnectionRefusedError):
+                Dialogue(old)
+            self.assertTrue(running.ask("EHLO client.test").startswith("250"), "a session that runs goes on")
+        self.assertEqual(edge.stop(), 0)
+
+
 class StartAndStop(PeerTest):
     def test_a_second_start_names_the_holder_of_the_spool(self):
         edge = self.relay(receive(), send())
