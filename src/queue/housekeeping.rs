@@ -34,7 +34,9 @@ pub async fn keep_house(queue: Arc<Queue>) {
         if !queue.expire().await {
             ticks.reset_after(PAUSE);
         }
-        queue.notice_delays(&mut noticed).await;
+        if !queue.notice_delays(&mut noticed).await {
+            ticks.reset_after(PAUSE);
+        }
     }
 }
 
@@ -77,12 +79,13 @@ impl Queue {
         stored
     }
 
-    /// Tells senders of messages that have waited long.
-    async fn notice_delays(self: &Arc<Self>, noticed: &mut MessageId) {
+    /// Tells senders of messages that have waited long. False: a notice could not be stored, and
+    /// it and the rest were left for later.
+    async fn notice_delays(self: &Arc<Self>, noticed: &mut MessageId) -> bool {
         let transport = self.active.load().routing.transport.clone();
         let after = transport.delay_notification_timeout;
         if after >= transport.message_expiration_timeout {
-            return;
+            return true;
         }
         let due: Vec<Arc<QueuedMessage>> = {
             let live = self.live();
@@ -90,7 +93,7 @@ impl Queue {
             live.range(newer).map(|(_, m)| m).take_while(|m| m.age() >= after).take(BATCH).cloned().collect()
         };
         for message in due {
-            *noticed = message.id;
+            let before = std::mem::replace(noticed, message.id);
             let _turn = message.turn().await;
             let open: Vec<usize> = {
                 let mut state = message.state();
@@ -109,8 +112,11 @@ impl Queue {
             if let Err(error) = self.notify(Report::Delay, &message, &verdicts, vec![change]).await {
                 tracing::error!(id = message.id.0, %error, "a delay notice could not be stored");
                 message.state().delay_notified = false;
+                *noticed = before;
+                return false;
             }
         }
+        true
     }
 }
 

@@ -76,6 +76,14 @@ impl Claim<'_> {
     fn take(&mut self) -> Option<Item> {
         self.item.take()
     }
+
+    /// Settles the item, and lets go of it only then: should that panic, the item goes back.
+    async fn conclude(&mut self, open: &[usize], outcomes: Vec<Outcome>) {
+        if let Some(item) = self.item.clone() {
+            self.manager.conclude(self.queue, item, open, outcomes).await;
+            self.item = None;
+        }
+    }
 }
 
 impl Drop for Claim<'_> {
@@ -185,10 +193,7 @@ impl Worker {
                         return false;
                     }
                     Err(NotConnected::Never(outcome)) => {
-                        if let Some(item) = claim.take() {
-                            let outcomes = vec![outcome; open.len()];
-                            manager.conclude(&queue, item, &open, outcomes).await;
-                        }
+                        claim.conclude(&open, vec![outcome; open.len()]).await;
                         return true;
                     }
                 }
@@ -198,8 +203,8 @@ impl Worker {
                 None => return true,
             }
         };
-        let Some(mut item) = claim.take() else { return true };
-        if self.connection.as_ref().is_some_and(Connection::was_stale) && !item.retried_fresh {
+        let stale = self.connection.as_ref().is_some_and(Connection::was_stale);
+        if stale && let Some(mut item) = claim.item.take_if(|item| !item.retried_fresh) {
             // The next hop closed an idle connection just as we used it: not the message's fault.
             self.connection = None;
             item.retried_fresh = true;
@@ -208,7 +213,7 @@ impl Worker {
             return true;
         }
         self.carried += 1;
-        manager.conclude(&queue, item, &open, outcomes).await;
+        claim.conclude(&open, outcomes).await;
         self.let_go_if_spent().await;
         true
     }
