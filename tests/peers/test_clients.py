@@ -187,7 +187,7 @@ class OpensslClient(ClientTest):
         self.assertEqual(done.returncode, 0, done.stderr + done.stdout)
         self.assertIn(f"New, {named}, Cipher is ", done.stdout)
         self.assertIn("Verify return code: 0 (ok)", done.stdout)
-        [line] = self.session(text="STARTTLS").tls()
+        [line] = self.session(text="220 2.0.0 SMTP server ready").tls()
         self.assertIn(f"SP_PROT_{logged}_SERVER negotiation succeeded", line)
 
     def test_tls_1_2(self):
@@ -200,7 +200,7 @@ class OpensslClient(ClientTest):
         done = self.s_client("-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0")
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("SSL alert number", done.stderr)
-        self.assertEqual(self.session(text="STARTTLS").tls(),
+        self.assertEqual(self.session(text="220 2.0.0 SMTP server ready").tls(),
                          ["TLS negotiation failed with error SocketError (the peer offered at most TLS 1.1)"])
         self.edge.wait_diagnostics("at most TLS 1.1")
         # The relay is none the worse for it.
