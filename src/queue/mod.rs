@@ -1,5 +1,7 @@
 //! The spool, delivery queues, the retry ladder, expiry and delivery status notifications.
 
+#[doc(hidden)]
+pub mod bench;
 mod codec;
 mod delivery;
 pub mod dsn;

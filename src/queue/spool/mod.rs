@@ -20,6 +20,7 @@
 //! **What is read back is checked**: magic, version, lengths, CRC. A damaged record costs itself
 //! and nothing else. The decisions and their figures are in `docs/decisions/0002-spool.md`.
 
+pub(super) mod bench;
 mod collect;
 mod committer;
 mod content;
