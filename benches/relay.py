@@ -1,204 +1,138 @@
 #!/usr/bin/env python3
-"""Gatepost and Postfix as relays, on this machine, in the same run.
+"""Gatepost and other relays on this machine, in the same run: rates, CPU, latency, memory, syncs.
 
-    benches/relay.py [--messages 2000] [--rounds 3] [--sessions 1,32,200] [--json]
+    benches/relay.py [--quick] [--scenarios 1/conn-32,tls-*] [--relays gatepost,postfix] [--rounds 5]
 
-smtp-source -> relay -> smtp-sink, 4 KB messages in clear, one a connection and fifty a connection.
-Both relays queue on the same disk and answer 250 only when the message is on it. They take turns
-(A B A B ...), so that a change in the machine's speed hits both; the table shows medians, CPU per
-message first, because wall time on a shared machine says less. CPU is that of all processes of the
-relay, from /proc; the sink and the source are not in it.
+mailload -> relay -> mailsink (examples/). Every body is checked: a message that is lost, repeated
+or damaged fails the run. The relays take turns (A B A B ...), so that a change in the machine's
+speed hits all of them; the table shows medians, and ratios to Postfix in the same run. Afterwards
+each relay does the same once more while memory and syncs are looked at. docs/performance.md
+explains the columns, benches/comparison/relays.py has everybody's settings.
 
-Postfix runs with its defaults but for what a fair relay needs: no connection limit per client,
-200 processes a service, 50 connections to the sink, no TLS, no name look-ups.
-
-Needs root (for Postfix), the release build (`cargo build --release`) and `tests/peers/install.sh`.
+Needs root (Postfix changes users; control groups; a network namespace of its own, so that neither
+firewall rules nor other traffic of this machine are measured), the release build (`cargo build
+--release --bins --examples`), and the peers (`tests/peers/install.sh`).
 """
 
 import argparse
+import fcntl
 import json
 import os
-import pathlib
-import re
-import statistics
-import subprocess
+import resource
+import shutil
+import socket
+import struct
 import sys
+import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests/peers"))
-import gatepost  # noqa: E402
-from peers import REPOSITORY, Postfix, free_port, tempfile_dir, wait_until  # noqa: E402
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from comparison import measure, relays, scenarios, table  # noqa: E402
 
-TICK = os.sysconf("SC_CLK_TCK")
-SIZE = 4096
+from peers import PeerError  # noqa: E402
 
-
-def relay_cpu(pid):
-    """CPU seconds used so far by a process, its living descendants, and the dead ones it waited for."""
-    parents, times = {}, {}
-    for entry in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        parents[int(entry.name)] = int(fields[1])
-        # utime, stime, and those of children waited for
-        times[int(entry.name)] = sum(int(f) for f in fields[11:15])
-    family = {pid}
-    grown = True
-    while grown:
-        more = {p for p, parent in parents.items() if parent in family} - family
-        family |= more
-        grown = bool(more)
-    return sum(times.get(p, 0) for p in family) / TICK
-
-
-class Sink:
-    """smtp-sink with its running counter."""
-
-    def __init__(self, directory):
-        self.port = free_port()
-        self.output = open(directory / "sink.log", "w+b")
-        self.process = subprocess.Popen(
-            ["smtp-sink", "-u", "nobody", "-c", f"127.0.0.1:{self.port}", "1024"], stdout=self.output, stderr=subprocess.STDOUT
-        )
-        gatepost.wait_port(self.port)
-
-    def count(self):
-        """Messages received so far."""
-        self.output.seek(0, os.SEEK_END)
-        self.output.seek(max(0, self.output.tell() - 4096))
-        found = re.findall(rb"mesg=(\d+)", self.output.read())
-        return int(found[-1]) if found else 0
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-        self.output.close()
-
-
-def start_gatepost(directory, sink):
-    config = f"""{gatepost.server("relay.test")}
-[[receive_connectors]]
-name = "In"
-bindings = ["127.0.0.1:{{port}}"]
-tls = "off"
-protocol_logging = "none"
-accept_any_recipient = true
-{gatepost.OPEN_LIMITS}
-[[send_connectors]]
-name = "Out"
-address_spaces = ["*"]
-smart_hosts = ["127.0.0.1:{sink.port}"]
-tls = "off"
-protocol_logging = "none"
-"""
-    gatepost.BINARY = pathlib.Path(os.environ.get("GATEPOST_BIN", REPOSITORY / "target/release/gatepost"))
-    os.environ.setdefault("RUST_LOG", "warn")
-    relay = gatepost.Gatepost(directory / "gatepost", config)
-    return relay, relay.process.pid
-
-
-def start_postfix(directory, sink):
-    options = {
-        "relayhost": f"[127.0.0.1]:{sink.port}",
-        "default_process_limit": "200",
-        "smtp_destination_concurrency_limit": "50",
-        "default_destination_concurrency_limit": "50",
-        "smtpd_recipient_restrictions": "permit_mynetworks,reject",
-    }
-    relay = Postfix(directory / "postfix", free_port(), [], options=options)
-    relay.start()
-    return relay, relay.process.pid
-
-
-RELAYS = {"gatepost": start_gatepost, "postfix": start_postfix}
-
-
-def measure(start, sessions, per_connection, messages):
-    """One run: seconds to accept all, seconds to deliver all, CPU seconds."""
-    with tempfile_dir() as directory:
-        sink = Sink(directory)
-        relay, pid = start(directory, sink)
-        try:
-            load(relay.port, sessions, per_connection, min(messages, 50))
-            done = sink_reaches(sink, min(messages, 50) if per_connection == 1 else None)
-            before, cpu = done, relay_cpu(pid)
-            began = time.monotonic()
-            sent = load(relay.port, sessions, per_connection, messages)
-            accepted = time.monotonic() - began
-            wait_until(lambda: sink.count() >= before + sent, f"{sent} messages at the sink", timeout=600)
-            delivered = time.monotonic() - began
-            return {"accepted": sent / accepted, "delivered": sent / delivered, "cpu": (relay_cpu(pid) - cpu) / sent}
-        finally:
-            relay.stop()
-            sink.stop()
-
-
-def sink_reaches(sink, expected):
-    """Waits until the warm-up is through: the count has stopped growing."""
-    last = -1
-    while sink.count() != last or (expected and last < expected):
-        last = sink.count()
-        time.sleep(0.5)
-    return last
-
-
-def load(port, sessions, per_connection, messages):
-    """Sends at least `messages`; how many it were."""
-    sent = 0
-    while sent < messages:
-        batch = messages if per_connection == 1 else sessions * per_connection
-        command = ["smtp-source", "-s", str(sessions), "-m", str(batch), "-l", str(SIZE), "-f", "a@source.test",
-                   "-t", "b@sink.test", "-c"]
-        if per_connection > 1:
-            command.append("-d")
-        subprocess.run([*command, f"127.0.0.1:{port}"], check=True, stdout=subprocess.DEVNULL)
-        sent += batch
-    return sent
+INSIDE = "GATEPOST_BENCH_INSIDE"
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--messages", type=int, default=2000)
-    arguments.add_argument("--rounds", type=int, default=3)
-    arguments.add_argument("--sessions", default="1,32,200")
-    arguments.add_argument("--json", action="store_true")
-    options = arguments.parse_args()
-    rows = []
-    for per_connection in (1, 50):
-        for sessions in map(int, options.sessions.split(",")):
-            runs = {name: [] for name in RELAYS}
-            for _ in range(options.rounds):
-                for name, start in RELAYS.items():
-                    runs[name].append(measure(start, sessions, per_connection, options.messages))
-            rows.append(row(per_connection, sessions, runs))
-            if not options.json:
-                show(rows)
+    options = arguments()
+    if os.geteuid() != 0:
+        sys.exit("benches/relay.py: has to be run by root")
+    if not options.host_network and INSIDE not in os.environ:
+        os.environ[INSIDE] = "1"
+        os.execvp("unshare", ["unshare", "--net", sys.executable, *sys.argv])
+    loopback_up()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+    machine = table.machine(tempfile.gettempdir())
+    print(f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, {machine['file_system']}; one fdatasync "
+          f"for 32 messages of 4 KB allows {machine['grouped_per_second']:.0f} messages/s")
+    if machine["file_system"] == "tmpfs":
+        sys.exit(f"{tempfile.gettempdir()} is in memory, where a sync costs nothing; set TMPDIR to a disk")
+    print(f"medians of {options.rounds} interleaved runs; x is the ratio to Postfix\n{table.HEAD}", flush=True)
+    told, bars, began = {"machine": machine, "options": vars(options), "scenarios": {}}, [], time.monotonic()
+    for scenario in options.scenarios:
+        raw, results, straight = compare(scenario, options)
+        told["scenarios"][scenario.name] = {"runs": raw, "medians": results, "no relay": straight}
+        print("\n".join(table.rows(scenario, results, straight)), flush=True)
+        bars.append(table.bar(scenario, results))
+    print("\n".join(["", *filter(None, bars), f"took {(time.monotonic() - began) / 60:.0f} minutes"]))
     if options.json:
-        print(json.dumps(rows, indent=2))
+        told["options"]["scenarios"] = [scenario.name for scenario in options.scenarios]
+        with open(options.json, "w") as file:
+            json.dump(told, file, indent=2)
 
 
-def row(per_connection, sessions, runs):
-    medians = {
-        name: {figure: statistics.median(run[figure] for run in list_) for figure in list_[0]}
-        for name, list_ in runs.items()
-    }
-    return {"per_connection": per_connection, "sessions": sessions, **medians}
+def compare(scenario, options):
+    """All relays in one scenario: every run, the medians (or why there are none), and no relay at all."""
+    chosen = [relays.RELAYS[name] for name in options.relays]
+    reasons = {relay.title: relay.unavailable(scenario) for relay in chosen}
+    running = [relay for relay in chosen if not reasons[relay.title]]
+    raw = {relay.title: [] for relay in running}
+    amount = measure.Options(options.seconds, options.messages, options.burst)
+    for turn in range(options.rounds):
+        for relay in running:
+            progress(f"{scenario.name}: {relay.title}, round {turn + 1} of {options.rounds}")
+            raw[relay.title].append(measure.run(relay, scenario, amount))
+    results = {relay.title: reasons[relay.title] or table.medians(raw[relay.title]) for relay in chosen}
+    if not options.no_audit:
+        for relay in running:
+            progress(f"{scenario.name}: {relay.title}, memory and syncs")
+            audit = measure.run(relay, scenario, amount, audit=True)
+            results[relay.title] |= {name: audit[name] for name in ("peak_bytes", "syncs_per_1000") if name in audit}
+    straight = None
+    if not scenario.burst:
+        progress(f"{scenario.name}: no relay")
+        straight = measure.straight(scenario, amount)
+    progress("")
+    return raw, results, straight
 
 
-def show(rows):
-    """Prints the newest row, and the head before the first."""
-    if len(rows) == 1:
-        print(f"{'msgs/conn':>9} {'sessions':>8} | {'CPU us/message':^25} | {'accepted/s':^23} | {'delivered/s':^23}")
-        print(f"{'':>9} {'':>8} | {'gatepost':>8} {'postfix':>8} {'ratio':>7} |"
-              + f" {'gatepost':>8} {'postfix':>7} {'ratio':>6} |" * 2)
-    r = rows[-1]
-    g, p = r["gatepost"], r["postfix"]
-    rate = lambda f: f"{g[f]:8.0f} {p[f]:7.0f} {g[f] / p[f]:5.1f}x |"  # noqa: E731
-    print(f"{r['per_connection']:>9} {r['sessions']:>8} | {g['cpu'] * 1e6:8.0f} {p['cpu'] * 1e6:8.0f}"
-          f" {g['cpu'] / p['cpu']:6.3f}x | {rate('accepted')} {rate('delivered')}", flush=True)
+def progress(text):
+    if sys.stderr.isatty():
+        print(f"\r{text:70}\r", end="", file=sys.stderr, flush=True)
+
+
+def loopback_up():
+    """Brings the loopback of a new network namespace up, as `ip link set lo up` does."""
+    up, get, set_ = 1, 0x8913, 0x8914
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = fcntl.ioctl(any_socket, get, struct.pack("16sH14x", b"lo", 0))
+        flags = struct.unpack("16sH14x", request)[1]
+        if not flags & up:
+            fcntl.ioctl(any_socket, set_, struct.pack("16sH14x", b"lo", flags | up))
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    names = ",".join(s.name for s in scenarios.SCENARIOS)
+    parser.add_argument("--scenarios", help=f"of {names}; a final * stands for any ending")
+    parser.add_argument("--relays", default=",".join(relays.DEFAULT), help=f"of {','.join(relays.RELAYS)}")
+    parser.add_argument("--rounds", type=int, help="runs of each relay (5)")
+    parser.add_argument("--seconds", type=float, help="for how long the source sends in each run (4)")
+    parser.add_argument("--messages", type=int, help="send this many instead")
+    parser.add_argument("--burst", type=int, help="messages of a burst (20,000)")
+    parser.add_argument("--no-audit", action="store_true", help="leave out memory and syncs")
+    parser.add_argument("--quick", action="store_true", help="one short round of the scenarios with a goal, some 3 minutes")
+    parser.add_argument("--host-network", action="store_true", help="use this machine's own loopback")
+    parser.add_argument("--json", metavar="FILE", help="write every run there")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.seconds, options.burst = options.rounds or 1, options.seconds or 1.5, options.burst or 2000
+        options.no_audit = True
+    options.rounds, options.seconds = options.rounds or 5, options.seconds or 4.0
+    quick = scenarios.QUICK if options.quick else [s.name for s in scenarios.SCENARIOS]
+    options.scenarios = scenarios.select(options.scenarios.split(",") if options.scenarios else quick)
+    options.relays = options.relays.split(",")
+    unknown = set(options.relays) - set(relays.RELAYS)
+    if unknown:
+        parser.error(f"no such relay: {', '.join(sorted(unknown))}")
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except PeerError as problem:
+        sys.exit(f"benches/relay.py: {problem}")

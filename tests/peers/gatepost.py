@@ -15,6 +15,8 @@ import subprocess
 
 from peers import REPOSITORY, PeerError, free_port, wait_port, wait_until
 
+# Words before the command, such as strace's; the process they lead to has to be our child.
+WRAPPER = []
 BINARY = pathlib.Path(os.environ.get("GATEPOST_BIN", REPOSITORY / "target/debug/gatepost"))
 
 # Limits that stand in the way of tests which send a lot from one address.
@@ -57,7 +59,8 @@ class Gatepost:
         """Starts the program and waits until it greets."""
         self.stderr = open(self.directory / "stderr.log", "ab")
         self.process = subprocess.Popen(
-            [BINARY, "run", "-c", self.config], stdin=subprocess.DEVNULL, stdout=self.stderr, stderr=self.stderr
+            [*WRAPPER, BINARY, "run", "-c", self.config], stdin=subprocess.DEVNULL, stdout=self.stderr,
+            stderr=self.stderr
         )
         if wait:
             try:

@@ -160,6 +160,8 @@ class _Server:
         self.mail = self.directory / "mail"
         self.log_path = self.directory / "log"
         self.process = None
+        # Words before the command, such as strace's; the process they lead to has to be our child.
+        self.wrapper = []
 
     def __enter__(self):
         self.start()
@@ -171,8 +173,8 @@ class _Server:
     def _run(self, command):
         self.directory.chmod(0o755)
         with open(self.directory / "output", "ab") as output:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                                            start_new_session=True)
+            self.process = subprocess.Popen([*self.wrapper, *command], stdin=subprocess.DEVNULL, stdout=output,
+                                            stderr=output, start_new_session=True)
 
         def answers():
             if self.process.poll() is not None:
@@ -359,6 +361,7 @@ virtual unix - n n - - virtual
 lmtp unix - - n - - lmtp
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
+tlsproxy unix - - n - 0 tlsproxy
 postlog unix-dgram n - n - 1 postlogd
 """
 
