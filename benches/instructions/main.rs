@@ -7,8 +7,8 @@
 //! cargo bench --bench instructions -- --bless           # what is measured becomes the baseline
 //! ```
 //!
-//! The program runs itself under valgrind, once, and each case becomes a profile of its own in
-//! `target/tmp/instructions/`, for `callgrind_annotate`.
+//! The program runs itself under valgrind. Each case leaves a profile in `target/tmp/instructions/`,
+//! for `callgrind_annotate`.
 
 mod baseline;
 mod cases;
@@ -16,7 +16,7 @@ mod input;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use baseline::Baseline;
@@ -29,7 +29,7 @@ const RUNS: u64 = 10;
 /// to get from the kernel, are nobody's regression.
 const WARM_UP: u64 = 3;
 
-/// Told to the child under valgrind: measure, and nothing else.
+/// Told to the child under valgrind, before the name of a case.
 const MEASURE: &str = "--measure";
 
 /// What each case is measured in; callgrind counts from its entry to its return, and finds it by
@@ -45,29 +45,25 @@ fn measured(run: &mut dyn FnMut()) {
 
 fn main() -> ExitCode {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test --all-targets` runs this as well, without the first word.
-    if !arguments.iter().any(|a| a == "--bench" || a == MEASURE) {
+    if let [flag, name] = arguments.as_slice()
+        && flag == MEASURE
+    {
+        return measure(name);
+    }
+    // `cargo test --all-targets` runs this as well, without the word.
+    if !arguments.iter().any(|a| a == "--bench") {
         return ExitCode::SUCCESS;
     }
-    arguments.retain(|a| a != "--bench");
-    let mut take = |flag: &str| {
-        let before = arguments.len();
-        arguments.retain(|a| a != flag);
-        arguments.len() < before
-    };
-    let (measure, bless) = (take(MEASURE), take("--bless"));
-    let wanted = |case: &&Case| arguments.is_empty() || arguments.iter().any(|a| case.name.contains(a));
-    let cases: Vec<Case> = cases::all().into_iter().filter(|case| wanted(&case)).collect();
-    if measure {
-        measure_all(cases);
-        return ExitCode::SUCCESS;
-    }
+    let bless = arguments.iter().any(|a| a == "--bless");
+    arguments.retain(|a| !a.starts_with("--"));
+    let wanted = |case: &Case| arguments.is_empty() || arguments.iter().any(|a| case.name.contains(a));
+    let cases: Vec<Case> = cases::all().into_iter().filter(wanted).collect();
     if cases.is_empty() {
         eprintln!("no case has {} in its name", arguments.join(" or "));
         return ExitCode::FAILURE;
     }
     let whole = arguments.is_empty();
-    match count(&cases, &arguments) {
+    match count(&cases) {
         Ok(counts) if bless => baseline::write(counts, whole),
         Ok(counts) => baseline::compare(&Baseline::read(), &counts, whole),
         Err(error) => {
@@ -77,51 +73,51 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure_all(cases: Vec<Case>) {
-    for case in cases {
-        let mut run = (case.prepare)();
-        for _ in 0..WARM_UP {
-            run();
-        }
-        measured(&mut run);
+/// What the child does.
+fn measure(name: &str) -> ExitCode {
+    let Some(case) = cases::all().into_iter().find(|case| case.name == name) else {
+        return ExitCode::FAILURE;
+    };
+    let mut run = (case.prepare)();
+    for _ in 0..WARM_UP {
+        run();
     }
+    measured(&mut run);
+    ExitCode::SUCCESS
 }
 
 /// Instructions an operation, by name.
 type Counts = BTreeMap<String, u64>;
 
-/// Runs the cases under callgrind.
-fn count(cases: &[Case], filter: &[String]) -> Result<Counts, String> {
+/// Runs the cases under callgrind, each in a process of its own: what the allocator was left with by
+/// one must not be counted with the next.
+fn count(cases: &[Case]) -> Result<Counts, String> {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("instructions");
-    // What an earlier run left must not be taken for this one's.
-    let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).map_err(|e| format!("{}: {e}", directory.display()))?;
-    let profile = directory.join("profile");
-    let this = std::env::current_exe().map_err(|e| e.to_string())?;
+    let counts = cases.iter().map(|case| Ok((case.name.to_owned(), count_one(case.name, &directory)?)));
+    let counts = counts.collect::<Result<Counts, String>>()?;
+    println!("profiles: callgrind_annotate --threshold=100 {}/NAME", directory.display());
+    Ok(counts)
+}
+
+fn count_one(name: &str, directory: &Path) -> Result<u64, String> {
+    let profile = directory.join(name.replace('/', "-"));
+    // What an earlier run left must not be taken for this one's.
+    let _ = fs::remove_file(&profile);
     let output = Command::new("valgrind")
         .arg("--tool=callgrind")
         .arg(format!("--callgrind-out-file={}", profile.display()))
         .arg(format!("--toggle-collect={MEASURED}"))
-        .arg(format!("--dump-after={MEASURED}"))
-        .arg(this)
-        .arg(MEASURE)
-        .args(filter)
+        .arg(std::env::current_exe().map_err(|e| e.to_string())?)
+        .args([MEASURE, name])
         .stdin(Stdio::null())
         .output()
         .map_err(|e| format!("valgrind cannot be run ({e}): install Debian's package valgrind"))?;
     if !output.status.success() {
         return Err(format!("valgrind: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr)));
     }
-    let mut counts = Counts::new();
-    for (case, number) in cases.iter().zip(1..) {
-        let written = PathBuf::from(format!("{}.{number}", profile.display()));
-        let kept = directory.join(case.name.replace('/', "-"));
-        let text = fs::rename(&written, &kept).and_then(|()| fs::read_to_string(&kept));
-        let text = text.map_err(|e| format!("{}: {e}", written.display()))?;
-        let total = text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse::<u64>().ok());
-        let total = total.ok_or_else(|| format!("{}: no totals", kept.display()))?;
-        counts.insert(case.name.to_owned(), total / RUNS);
-    }
-    println!("profiles: callgrind_annotate {}/NAME", directory.display());
-    Ok(counts)
+    let text = fs::read_to_string(&profile).map_err(|e| format!("{}: {e}", profile.display()))?;
+    let total = text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse::<u64>().ok());
+    let total = total.filter(|total| *total > 0).ok_or(format!("{}: nothing counted", profile.display()))?;
+    Ok(total / RUNS)
 }

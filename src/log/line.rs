@@ -1,6 +1,8 @@
 //! One field, one line: the CSV rules of exchange-edge.md 4.1.
 
-use std::fmt::Write;
+use std::io::Write;
+
+use memchr::memchr;
 
 /// Longest field written; a longer one is cut and marked, so that one peer cannot fill the log.
 const MAX_FIELD: usize = 8 * 1024;
@@ -35,38 +37,54 @@ static CLASS: [u8; 256] = {
 /// Control characters become `\xNN`, those of Latin-1 included, and Unicode's line separators
 /// `\uNNNN`: what a peer sends must never start a line of its own for any reader, nor be obeyed by a
 /// terminal that shows it.
-pub(super) fn push_field(out: &mut String, field: &str) {
+pub(super) fn push_field(out: &mut Vec<u8>, field: &str) {
     let (field, cut) = shorten(field);
-    let class = field.bytes().fold(PLAIN, |class, byte| class | CLASS[usize::from(byte)]);
-    if class == PLAIN {
-        out.push_str(field);
-        out.push_str(cut);
-        return;
-    }
+    let class = class(field.as_bytes());
     let quoted = class & NEEDS_QUOTES != 0;
     if quoted {
-        out.push('"');
+        out.push(b'"');
     }
+    if class & NEEDS_ESCAPE != 0 {
+        push_escaped(out, field);
+    } else if quoted {
+        let mut rest = field.as_bytes();
+        while let Some(quote) = memchr(b'"', rest) {
+            out.extend_from_slice(&rest[..=quote]);
+            out.push(b'"');
+            rest = &rest[quote + 1..];
+        }
+        out.extend_from_slice(rest);
+    } else {
+        out.extend_from_slice(field.as_bytes());
+    }
+    out.extend_from_slice(cut.as_bytes());
+    if quoted {
+        out.push(b'"');
+    }
+}
+
+/// What all bytes together ask for.
+fn class(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(PLAIN, |class, byte| class | CLASS[usize::from(*byte)])
+}
+
+fn push_escaped(out: &mut Vec<u8>, field: &str) {
     let mut written = 0;
     for (at, c) in field.char_indices() {
         let ends_a_line = matches!(c, '\u{2028}' | '\u{2029}');
         if c != '"' && !c.is_control() && !ends_a_line {
             continue;
         }
-        out.push_str(&field[written..at]);
+        out.extend_from_slice(&field.as_bytes()[written..at]);
         written = at + c.len_utf8();
-        // Writing to a String does not fail.
+        // Writing to a Vec does not fail.
         let _ = match c {
-            '"' => out.write_str("\"\""),
+            '"' => out.write_all(b"\"\""),
             _ if ends_a_line => write!(out, "\\u{:04X}", u32::from(c)),
             _ => write!(out, "\\x{:02X}", u32::from(c)),
         };
     }
-    out.push_str(&field[written..]);
-    out.push_str(cut);
-    if quoted {
-        out.push('"');
-    }
+    out.extend_from_slice(&field.as_bytes()[written..]);
 }
 
 fn shorten(field: &str) -> (&str, &'static str) {
@@ -81,9 +99,12 @@ fn shorten(field: &str) -> (&str, &'static str) {
 /// `250  edge01.lab.test Hello [203.0.113.9] SIZE 37748736 PIPELINING`.
 ///
 /// `lines` are the reply's lines without their code.
-pub fn folded<S: AsRef<str>>(code: u16, lines: &[S]) -> String {
-    let mut text = code.to_string();
-    if lines.len() > 1 {
+pub fn folded<S: AsRef<str>>(code: u16, lines: impl IntoIterator<Item = S, IntoIter: Clone>) -> String {
+    let lines = lines.into_iter();
+    let (count, room) = lines.clone().fold((0, 0), |(n, room), line| (n + 1, room + line.as_ref().len() + 1));
+    let mut text = String::with_capacity(6 + room);
+    text.push_str(itoa::Buffer::new().format(code));
+    if count > 1 {
         text.push(' ');
     }
     for line in lines {
@@ -96,11 +117,12 @@ pub fn folded<S: AsRef<str>>(code: u16, lines: &[S]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn field(text: &str) -> String {
-        let mut out = String::new();
+        let mut out = Vec::new();
         push_field(&mut out, text);
-        out
+        String::from_utf8(out).unwrap()
     }
 
     #[test]
@@ -133,5 +155,26 @@ mod tests {
     fn folding_puts_two_blanks_behind_the_code_of_many_lines() {
         assert_eq!(folded(250, &["a Hello [::1]", "SIZE 1", "DSN"]), "250  a Hello [::1] SIZE 1 DSN");
         assert_eq!(folded(250, &["2.1.0 Sender OK"]), "250 2.1.0 Sender OK");
+    }
+
+    /// Character by character.
+    fn naive(text: &str) -> String {
+        let escaped: String = text
+            .chars()
+            .map(|c| match c {
+                '"' => "\"\"".to_owned(),
+                '\u{2028}' | '\u{2029}' => format!("\\u{:04X}", u32::from(c)),
+                c if c.is_control() => format!("\\x{:02X}", u32::from(c)),
+                c => c.into(),
+            })
+            .collect();
+        if text.contains([',', '"']) { format!("\"{escaped}\"") } else { escaped }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_naive_writer(text in "[a-z ,\"\r\u{7f}\u{85}\u{e9}\u{2026}\u{2028}-]{0,60}") {
+            prop_assert_eq!(field(&text), naive(&text));
+        }
     }
 }

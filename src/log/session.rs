@@ -1,6 +1,7 @@
 //! The protocol log: one session's lines (exchange-edge.md 4.2).
 
-use std::fmt::{self, Write};
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::files::{Files, Format, Limits};
 use super::line::push_field;
-use super::time::push_exchange_utc;
+use super::time::{exchange_utc, push_exchange_utc};
 use super::writer::{Clock, Writer};
 use crate::config::Logging;
 
@@ -68,9 +69,21 @@ impl SessionId {
     }
 }
 
+impl SessionId {
+    fn digits(self) -> [u8; 16] {
+        let mut left = self.0;
+        let mut digits = [0; 16];
+        for digit in digits.iter_mut().rev() {
+            *digit = b"0123456789ABCDEF"[(left & 15) as usize];
+            left >>= 4;
+        }
+        digits
+    }
+}
+
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016X}", self.0)
+        self.digits().iter().try_for_each(|&digit| f.write_char(char::from(digit)))
     }
 }
 
@@ -132,10 +145,8 @@ impl fmt::Debug for ProtocolLog {
 
 /// What stands in the log where lines are missing.
 fn loss_line(lost: u64, now: SystemTime) -> String {
-    let mut line = String::new();
-    push_exchange_utc(&mut line, now);
-    let _ = write!(line, ",,,0,,,*,,{lost} lines were lost: the log could not be written fast enough\r\n");
-    line
+    let at = exchange_utc(now);
+    format!("{at},,,0,,,*,,{lost} lines were lost: the log could not be written fast enough\r\n")
 }
 
 /// The lines of one session.
@@ -151,12 +162,13 @@ pub struct SessionLog {
 struct Lines {
     log: Arc<Inner>,
     /// `,connector-id,session-id,`
-    head: String,
+    head: Vec<u8>,
     /// `,local-endpoint,remote-endpoint,`
-    endpoints: String,
+    endpoints: Vec<u8>,
     peer: SocketAddr,
     sequence: u32,
-    buffer: String,
+    /// Text, as bytes: it is only ever appended to, and written.
+    buffer: Vec<u8>,
     buffered: u64,
     held: bool,
 }
@@ -175,7 +187,7 @@ impl SessionLog {
     /// `+`: the connection is established.
     pub fn connect(&mut self, local: SocketAddr) {
         self.set_local(local);
-        self.line('+', "", "");
+        self.line(b'+', "", "");
     }
 
     /// The local end, which a session out learns only with its connection.
@@ -187,22 +199,22 @@ impl SessionLog {
 
     /// `>`: a command or reply we sent, without its CRLF.
     pub fn sent(&mut self, data: &str) {
-        self.line('>', data, "");
+        self.line(b'>', data, "");
     }
 
     /// `<`: a command or reply we received, without its CRLF.
     pub fn received(&mut self, data: &str) {
-        self.line('<', data, "");
+        self.line(b'<', data, "");
     }
 
     /// `*`: information.
     pub fn info(&mut self, data: &str, context: &str) {
-        self.line('*', data, context);
+        self.line(b'*', data, context);
     }
 
     /// `-`: the end, with who closed: `Local`, `Remote`, `Remote(SocketError)`.
     pub fn disconnect(&mut self, context: &str) {
-        self.line('-', "", context);
+        self.line(b'-', "", context);
     }
 
     /// Keeps lines back, [`flush`](Self::flush) or not, until [`release`](Self::release): for
@@ -239,7 +251,7 @@ impl SessionLog {
         }
     }
 
-    fn line(&mut self, event: char, data: &str, context: &str) {
+    fn line(&mut self, event: u8, data: &str, context: &str) {
         if let Some(lines) = &mut self.lines {
             lines.push(event, data, context);
         }
@@ -254,17 +266,19 @@ impl fmt::Debug for SessionLog {
 
 impl Lines {
     fn new(log: Arc<Inner>, connector_id: &str, id: SessionId, peer: SocketAddr) -> Self {
-        let mut head = String::with_capacity(connector_id.len() + 20);
-        head.push(',');
+        let mut head = Vec::with_capacity(connector_id.len() + 20);
+        head.push(b',');
         push_field(&mut head, connector_id);
-        let _ = write!(head, ",{id},");
+        head.push(b',');
+        head.extend_from_slice(&id.digits());
+        head.push(b',');
         let mut lines = Self {
             log,
             head,
-            endpoints: String::new(),
+            endpoints: Vec::with_capacity(64),
             peer,
             sequence: 0,
-            buffer: String::with_capacity(1024),
+            buffer: Vec::with_capacity(1024),
             buffered: 0,
             held: false,
         };
@@ -274,25 +288,26 @@ impl Lines {
 
     fn set_local(&mut self, local: Option<SocketAddr>) {
         self.endpoints.clear();
-        self.endpoints.push(',');
+        self.endpoints.push(b',');
         if let Some(local) = local {
-            let _ = write!(self.endpoints, "{local}");
+            push_endpoint(&mut self.endpoints, local);
         }
-        let _ = write!(self.endpoints, ",{},", self.peer);
+        self.endpoints.push(b',');
+        push_endpoint(&mut self.endpoints, self.peer);
+        self.endpoints.push(b',');
     }
 
-    fn push(&mut self, event: char, data: &str, context: &str) {
+    fn push(&mut self, event: u8, data: &str, context: &str) {
         let out = &mut self.buffer;
         push_exchange_utc(out, (self.log.clock)());
-        out.push_str(&self.head);
-        push_number(out, self.sequence);
-        out.push_str(&self.endpoints);
-        out.push(event);
-        out.push(',');
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(itoa::Buffer::new().format(self.sequence).as_bytes());
+        out.extend_from_slice(&self.endpoints);
+        out.extend_from_slice(&[event, b',']);
         push_field(out, data);
-        out.push(',');
+        out.push(b',');
         push_field(out, context);
-        out.push_str("\r\n");
+        out.extend_from_slice(b"\r\n");
         self.sequence = self.sequence.wrapping_add(1);
         self.buffered += 1;
         if out.len() >= MAX_BUFFERED {
@@ -316,19 +331,21 @@ impl Drop for Lines {
     }
 }
 
-/// Decimal digits without the formatting machinery, which costs as much as the rest of a line.
-fn push_number(out: &mut String, mut number: u32) {
-    let mut digits = [0u8; 10];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
+/// `203.0.113.9:41022`, `[2001:db8::25]:25`.
+fn push_endpoint(out: &mut Vec<u8>, endpoint: SocketAddr) {
+    if let SocketAddr::V4(v4) = endpoint {
+        let mut separator = [].as_slice();
+        for octet in v4.ip().octets() {
+            out.extend_from_slice(separator);
+            out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+            separator = b".";
         }
+        out.push(b':');
+        out.extend_from_slice(itoa::Buffer::new().format(v4.port()).as_bytes());
+    } else {
+        // Writing to a Vec does not fail.
+        let _ = write!(out, "{endpoint}");
     }
-    out.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
 }
 
 #[cfg(test)]

@@ -120,11 +120,13 @@ fn session_ids_look_like_exchanges() {
 }
 
 #[test]
-fn numbers_are_plain() {
-    for number in [0, 7, 10, 4_294_967_295] {
-        let mut out = String::new();
-        push_number(&mut out, number);
-        assert_eq!(out, number.to_string());
+fn endpoints_are_written_as_everywhere() {
+    for text in
+        ["203.0.113.9:41022", "0.10.255.1:0", "127.0.0.1:65535", "[2001:db8::25]:25", "[::ffff:1.2.3.4]:1"]
+    {
+        let mut out = Vec::new();
+        push_endpoint(&mut out, address(text));
+        assert_eq!(String::from_utf8(out).unwrap(), text);
     }
 }
 

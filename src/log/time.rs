@@ -11,30 +11,30 @@ use jiff::tz::TimeZone;
 
 /// `2026-10-05T09:00:00.113Z` (exchange-edge.md 4.1).
 pub fn exchange_utc(at: SystemTime) -> String {
-    let mut out = String::with_capacity(24);
-    push_exchange_utc(&mut out, at);
-    out
+    // ASCII by construction, so the fallback is never taken.
+    std::str::from_utf8(&exchange_text(at)).unwrap_or_default().to_owned()
 }
 
 /// Appends what [`exchange_utc`] returns.
-pub fn push_exchange_utc(out: &mut String, at: SystemTime) {
+pub(super) fn push_exchange_utc(out: &mut Vec<u8>, at: SystemTime) {
+    out.extend_from_slice(&exchange_text(at));
+}
+
+fn exchange_text(at: SystemTime) -> [u8; 24] {
     thread_local! {
         static LAST: Cell<(u64, [u8; 19])> = const { Cell::new((u64::MAX, [0; 19])) };
     }
     let since = since_epoch(at);
-    let (second, mut text) = LAST.get();
+    let (second, mut whole) = LAST.get();
     if second != since.as_secs() {
-        text = second_text(since.as_secs());
-        LAST.set((since.as_secs(), text));
+        whole = second_text(since.as_secs());
+        LAST.set((since.as_secs(), whole));
     }
-    // The text is ASCII by construction, so the fallback is never taken.
-    out.push_str(std::str::from_utf8(&text).unwrap_or_default());
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    text[..19].copy_from_slice(&whole);
     let millis = since.subsec_millis();
-    out.push('.');
-    for divisor in [100, 10, 1] {
-        out.push(digit(millis / divisor));
-    }
-    out.push('Z');
+    text[20..23].copy_from_slice(&[millis / 100, millis / 10 % 10, millis % 10].map(|n| b'0' + n as u8));
+    text
 }
 
 /// `2026-10-05T09:00:00Z` (RFC 3339), for certificates and reports.
@@ -113,10 +113,6 @@ fn civil(day: u64) -> (u64, u64, u64) {
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     (year, month, of_year - (153 * shifted_month + 2) / 5 + 1)
-}
-
-fn digit(value: u32) -> char {
-    char::from(b'0' + (value % 10) as u8)
 }
 
 #[cfg(test)]

@@ -88,14 +88,15 @@ impl Writer {
     }
 
     /// Hands over whole lines. Never waits for the disk.
-    pub(super) fn submit(&self, lines: &str, count: u64) {
+    pub(super) fn submit(&self, lines: impl AsRef<[u8]>, count: u64) {
+        let lines = lines.as_ref();
         let mut waiting = self.shared.lock();
         let before = waiting.bytes.len();
         if waiting.closed || before + lines.len() > self.shared.limit {
             waiting.lost += count;
             return;
         }
-        waiting.bytes.extend_from_slice(lines.as_bytes());
+        waiting.bytes.extend_from_slice(lines);
         waiting.submitted += 1;
         let after = waiting.bytes.len();
         drop(waiting);

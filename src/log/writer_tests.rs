@@ -118,7 +118,7 @@ fn a_reader_sees_whole_lines_while_many_write() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..2000 {
-                    writer.submit(&line.repeat(3), 3);
+                    writer.submit(line.repeat(3), 3);
                 }
             });
         }

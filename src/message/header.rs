@@ -6,6 +6,7 @@ use std::sync::Arc;
 use memchr::memchr;
 
 use super::received::names_us;
+use crate::smtp::ascii::is_printable;
 
 /// Longest Message-ID kept, in bytes.
 pub const MAX_MESSAGE_ID: usize = 1000;
@@ -14,6 +15,8 @@ pub const MAX_SUBJECT: usize = 998;
 /// How much of one field's raw value is held: enough for the two above with their folding, and
 /// for any `by` clause a mail server writes.
 const MAX_VALUE: usize = 4096;
+/// What is allocated for a first value: enough for a Received field.
+const USUAL_VALUE: usize = 512;
 /// The longest name looked for is `message-id`.
 const MAX_NAME: usize = 10;
 
@@ -188,6 +191,9 @@ impl HeaderScanner {
             State::Name => self.read_name(rest),
             State::Keep => {
                 let (line, ended) = to_line_end(rest);
+                if self.value.capacity() == 0 {
+                    self.value.reserve(USUAL_VALUE);
+                }
                 let room = MAX_VALUE - self.value.len();
                 self.value.extend_from_slice(&line[..line.len().min(room)]);
                 self.pass(line.len(), ended)
@@ -313,6 +319,9 @@ fn to_line_end(rest: &[u8]) -> (&[u8], bool) {
 
 /// A Message-ID as logs and the 250 reply may carry it.
 fn clean_id(value: &[u8]) -> Option<String> {
+    if let Some(id) = plain(value) {
+        return (!id.is_empty()).then(|| cut(id, MAX_MESSAGE_ID).to_owned());
+    }
     let text: String = String::from_utf8_lossy(value).chars().filter(|c| !c.is_control()).collect();
     let id = cut(text.trim(), MAX_MESSAGE_ID);
     (!id.is_empty()).then(|| id.to_owned())
@@ -320,12 +329,22 @@ fn clean_id(value: &[u8]) -> Option<String> {
 
 /// A value on one line (RFC 5322 section 2.2.3): only the line ends go, the blanks stay.
 fn unfold(value: &[u8], limit: usize) -> String {
+    if let Some(text) = plain(value) {
+        return cut(text, limit).to_owned();
+    }
     let text: String = String::from_utf8_lossy(value)
         .chars()
         .filter(|c| !matches!(c, '\r' | '\n'))
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
     cut(text.trim(), limit).to_owned()
+}
+
+/// A value between its blanks that needs no more than that: as almost all are, on one line and of
+/// printable ASCII.
+fn plain(value: &[u8]) -> Option<&str> {
+    let text = value.trim_ascii();
+    if is_printable(text) { std::str::from_utf8(text).ok() } else { None }
 }
 
 /// At most `limit` bytes of `text`, cut between characters.

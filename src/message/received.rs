@@ -20,6 +20,18 @@ struct Words<'a> {
     rest: &'a [u8],
 }
 
+/// A table, because each byte of each Received field asks.
+static ENDS_WORD: [bool; 256] = {
+    let mut table = [false; 256];
+    let ends = b" \t\n\x0C\r();\"";
+    let mut i = 0;
+    while i < ends.len() {
+        table[ends[i] as usize] = true;
+        i += 1;
+    }
+    table
+};
+
 impl<'a> Iterator for Words<'a> {
     type Item = &'a [u8];
 
@@ -31,8 +43,7 @@ impl<'a> Iterator for Words<'a> {
                 b';' => return None,
                 byte if byte.is_ascii_whitespace() || byte == b')' => self.rest = &self.rest[1..],
                 _ => {
-                    let end =
-                        self.rest.iter().position(|&b| b.is_ascii_whitespace() || b"();\"".contains(&b));
+                    let end = self.rest.iter().position(|&b| ENDS_WORD[usize::from(b)]);
                     let (word, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
                     self.rest = rest;
                     return Some(word);

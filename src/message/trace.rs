@@ -1,11 +1,14 @@
 //! The fields the relay writes at the top of a message (RFC 5321 section 4.4,
 //! exchange-edge.md 6.1).
 
+use std::fmt::Write;
 use std::net::IpAddr;
 
+use memchr::{memchr, memrchr};
 use uuid::Uuid;
 
 use crate::config::ReplyProfile;
+use crate::smtp::ascii::any;
 
 /// Transport version shown to mail readers that know Exchange's.
 pub const VERSION_2019: &str = "15.2.1544.11";
@@ -16,6 +19,8 @@ pub const VERSION_2010: &str = "14.3.513.0";
 const LINE: usize = 78;
 /// Longest HELO name shown, as for a domain (RFC 5321 section 4.5.3.1.2).
 const MAX_HELO: usize = 255;
+/// Room for a Received field before it is folded; a longer one grows.
+const ROOM: usize = 320;
 
 /// What a Received field tells of one session.
 #[derive(Debug, Clone)]
@@ -38,68 +43,111 @@ pub struct ReceivedFacts<'a> {
 
 /// The whole Received field, folded, with its CRLF.
 pub fn received(facts: &ReceivedFacts<'_>) -> String {
-    let helo = sane_helo(facts.helo);
-    let (peer, local) = (facts.peer.to_canonical(), facts.local.to_canonical());
-    let (by, date) = (facts.by, facts.date);
-    let tls = match (facts.profile, facts.tls) {
-        (_, None) => String::new(),
-        (ReplyProfile::Exchange2010, Some(_)) => " (TLS)".to_owned(),
+    let mut text = String::with_capacity(ROOM);
+    text.push_str("Received: from ");
+    push_helo(&mut text, facts.helo);
+    text.push_str(" (");
+    push_ip(&mut text, facts.peer);
+    text.push_str(") by ");
+    text.push_str(facts.by);
+    text.push_str(" (");
+    push_ip(&mut text, facts.local);
+    text.push_str(") with Microsoft SMTP Server");
+    match (facts.profile, facts.tls) {
+        (_, None) => {}
+        (ReplyProfile::Exchange2010, Some(_)) => text.push_str(" (TLS)"),
         (ReplyProfile::Exchange2019, Some((version, cipher))) => {
-            format!(" (version={version}, cipher={cipher})")
+            for part in [" (version=", version, ", cipher=", cipher, ")"] {
+                text.push_str(part);
+            }
         }
-    };
-    let version = match facts.profile {
+    }
+    text.push_str(" id ");
+    text.push_str(match facts.profile {
         ReplyProfile::Exchange2019 => VERSION_2019,
         ReplyProfile::Exchange2010 => VERSION_2010,
-    };
-    fold(&format!(
-        "Received: from {helo} ({peer}) by {by} ({local}) with Microsoft SMTP Server{tls} id {version}; {date}"
-    ))
+    });
+    text.push_str("; ");
+    text.push_str(facts.date);
+    fold(&text)
 }
 
 /// A Message-ID for a message that has none, with its angle brackets.
 pub fn message_id(uuid: Uuid, fqdn: &str) -> String {
-    format!("<{}@{fqdn}>", uuid.as_hyphenated())
+    let mut digits = Uuid::encode_buffer();
+    ["<", uuid.as_hyphenated().encode_lower(&mut digits), "@", fqdn, ">"].concat()
 }
 
 /// A field that needs no folding, with its CRLF.
 pub fn field(name: &str, value: &str) -> String {
-    format!("{name}: {value}\r\n")
+    [name, ": ", value, "\r\n"].concat()
 }
 
 /// Breaks a field before the blank that keeps each line within [`LINE`], as Exchange does, and
 /// ends it. Written lines go back to `text` by unfolding.
 pub fn fold(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 12);
-    let mut column = 0;
-    for (i, word) in text.split(' ').enumerate() {
-        // A field's name stays with its first word, and a line of blanks only is never written.
-        if i > 1 && !word.is_empty() && column + 1 + word.len() > LINE {
-            out.push_str("\r\n ");
-            column = 1;
-        } else if i > 0 {
-            out.push(' ');
-            column += 1;
-        }
-        out.push_str(word);
-        column += word.len();
+    let mut out = String::with_capacity(text.len() + 2 * (text.len() / (LINE / 2)) + 2);
+    let mut rest = text;
+    // A field's name stays with its first word.
+    let mut earliest = memchr(b' ', text.as_bytes()).map_or(text.len(), |blank| blank + 1);
+    while let Some(at) = break_before(rest.as_bytes(), earliest) {
+        out.push_str(&rest[..at]);
+        out.push_str("\r\n");
+        rest = &rest[at..];
+        earliest = 1;
     }
+    out.push_str(rest);
     out.push_str("\r\n");
     out
 }
 
+/// Where the line has to end: the blank before the first word that passes [`LINE`], not looked for
+/// before `earliest`. None when the rest fits, or has no place to break.
+fn break_before(line: &[u8], earliest: usize) -> Option<usize> {
+    let over = *line.get(LINE)?;
+    let before = if over == b' ' { None } else { memrchr(b' ', &line[..LINE]) };
+    before.filter(|&blank| blank >= earliest).or_else(|| {
+        // A word ends at the limit, or began where no break may be: before the next one. Not in
+        // front of blanks alone, which would make a line of nothing else.
+        let from = LINE.max(earliest);
+        let blank = from + memchr(b' ', line.get(from..)?)?;
+        let word = line[blank..].iter().position(|&b| b != b' ')?;
+        Some(blank + word - 1)
+    })
+}
+
 /// A HELO name that cannot break the field it stands in: what the client said is not to be
 /// trusted with comments, quotes or line ends.
-fn sane_helo(helo: &str) -> String {
-    let clean: String = helo
-        .chars()
-        .take(MAX_HELO)
-        .map(|c| match c {
-            'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | '_' | ':' | '[' | ']' => c,
-            _ => '?',
-        })
-        .collect();
-    if clean.is_empty() { "unknown".to_owned() } else { clean }
+fn push_helo(out: &mut String, helo: &str) {
+    if helo.is_empty() {
+        out.push_str("unknown");
+    } else if helo.len() <= MAX_HELO && !any(helo.as_bytes(), |b| !harmless(b)) {
+        out.push_str(helo);
+    } else {
+        let harmless = |c: char| u8::try_from(c).is_ok_and(harmless);
+        out.extend(helo.chars().take(MAX_HELO).map(|c| if harmless(c) { c } else { '?' }));
+    }
+}
+
+fn harmless(b: u8) -> bool {
+    b.is_ascii_alphanumeric() | matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']')
+}
+
+fn push_ip(out: &mut String, ip: IpAddr) {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            out.push_str(itoa::Buffer::new().format(a));
+            for octet in [b, c, d] {
+                out.push('.');
+                out.push_str(itoa::Buffer::new().format(octet));
+            }
+        }
+        IpAddr::V6(v6) => {
+            // Writing to a String does not fail.
+            let _ = write!(out, "{v6}");
+        }
+    }
 }
 
 #[cfg(test)]
@@ -156,7 +204,33 @@ mod tests {
         assert_eq!(field("Message-ID", &id).lines().count(), 1);
     }
 
+    /// Word by word.
+    fn naive_fold(text: &str) -> String {
+        let (mut out, mut column) = (String::new(), 0);
+        for (i, word) in text.split(' ').enumerate() {
+            if i > 1 && !word.is_empty() && column + 1 + word.len() > LINE {
+                out.push_str("\r\n ");
+                column = 1;
+            } else if i > 0 {
+                out.push(' ');
+                column += 1;
+            }
+            out.push_str(word);
+            column += word.len();
+        }
+        out + "\r\n"
+    }
+
     proptest! {
+        #[test]
+        fn folding_agrees_with_the_naive_way(
+            words in prop::collection::vec((0usize..4, prop_oneof![0usize..12, 60usize..100]), 0..25),
+        ) {
+            let word = |&(blanks, length): &(usize, usize)| " ".repeat(blanks) + &"a".repeat(length);
+            let text: String = words.iter().map(word).collect();
+            prop_assert_eq!(fold(&text), naive_fold(&text));
+        }
+
         #[test]
         fn folded_lines_are_short_and_unfold(helo in "\\PC{0,400}", by in "[a-z.]{1,255}", v6: [u16; 8]) {
             let f = ReceivedFacts { helo: &helo, by: &by, peer: std::net::Ipv6Addr::from(v6).into(), ..facts() };

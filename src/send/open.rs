@@ -188,7 +188,7 @@ impl Opening<'_> {
         if !banner.is_positive() {
             return Err(self.refuse(banner).await);
         }
-        let name = banner.lines.first().and_then(|line| line.split_ascii_whitespace().next());
+        let name = banner.first_line().split_ascii_whitespace().next();
         self.check_name(name.unwrap_or_default()).await
     }
 
@@ -203,7 +203,7 @@ impl Opening<'_> {
             reply = self.ask(&format!("HELO {}", self.connector.config.fqdn), GREETING).await?;
             self.connection.session.received_folded(&reply);
             // The name is all that HELO tells.
-            reply.lines.truncate(1);
+            reply.keep_first_line();
         }
         if reply.code == 421 {
             return Err(self.closed(reply));

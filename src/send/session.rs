@@ -77,14 +77,14 @@ impl Session {
     /// A reply as it is logged: an EHLO reply folded as newer builds do (exchange-edge.md 4.2).
     pub(super) fn received_folded(&mut self, reply: &Reply) {
         if self.log.enabled() {
-            self.log.received(&crate::log::folded(reply.code, &reply.lines));
+            self.log.received(&crate::log::folded(reply.code, reply.lines()));
         }
     }
 
     /// Any other reply.
     pub(super) fn received(&mut self, reply: &Reply) {
         if self.log.enabled() {
-            self.log.received(&reply.to_string());
+            self.log.received(&reply.to_line());
         }
     }
 

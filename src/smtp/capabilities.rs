@@ -2,6 +2,9 @@
 
 use super::reply::Reply;
 
+/// The longest keyword of ours, ENHANCEDSTATUSCODES, has no more letters.
+const LONGEST: usize = 19;
+
 /// The extensions of a server that a client of ours makes use of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Capabilities {
@@ -35,7 +38,7 @@ impl Capabilities {
     /// Reads an EHLO reply. The reply to HELO gives the name alone.
     pub fn from_ehlo(reply: &Reply) -> Self {
         let mut found = Self::default();
-        let mut lines = reply.lines.iter();
+        let mut lines = reply.lines();
         if let Some(name) = lines.next().and_then(|line| line.split_ascii_whitespace().next()) {
             name.clone_into(&mut found.name);
         }
@@ -47,22 +50,27 @@ impl Capabilities {
 
     fn take(&mut self, line: &str) {
         // Old servers wrote `AUTH=LOGIN`, from a draft of RFC 2554.
-        let mut words = line.split([' ', '\t', '=']).filter(|word| !word.is_empty());
+        let mut words = words(line);
         let Some(keyword) = words.next() else { return };
-        match keyword.to_ascii_uppercase().as_str() {
-            "SIZE" => {
+        // On the stack: one that is longer than ours is none of ours.
+        let mut upper = [0; LONGEST];
+        let Some(upper) = upper.get_mut(..keyword.len()) else { return };
+        upper.copy_from_slice(keyword.as_bytes());
+        upper.make_ascii_uppercase();
+        match &*upper {
+            b"SIZE" => {
                 self.size_offered = true;
                 self.size = words.next().and_then(|n| n.parse().ok());
             }
-            "PIPELINING" => self.pipelining = true,
-            "DSN" => self.dsn = true,
-            "ENHANCEDSTATUSCODES" => self.enhanced_status_codes = true,
-            "STARTTLS" => self.starttls = true,
-            "8BITMIME" => self.eight_bit_mime = true,
-            "BINARYMIME" => self.binary_mime = true,
-            "CHUNKING" => self.chunking = true,
-            "SMTPUTF8" => self.smtputf8 = true,
-            "AUTH" => {
+            b"PIPELINING" => self.pipelining = true,
+            b"DSN" => self.dsn = true,
+            b"ENHANCEDSTATUSCODES" => self.enhanced_status_codes = true,
+            b"STARTTLS" => self.starttls = true,
+            b"8BITMIME" => self.eight_bit_mime = true,
+            b"BINARYMIME" => self.binary_mime = true,
+            b"CHUNKING" => self.chunking = true,
+            b"SMTPUTF8" => self.smtputf8 = true,
+            b"AUTH" => {
                 for mechanism in words.map(str::to_ascii_uppercase) {
                     if !self.auth.contains(&mechanism) {
                         self.auth.push(mechanism);
@@ -72,4 +80,17 @@ impl Capabilities {
             _ => {}
         }
     }
+}
+
+/// Words as old servers and new ones separate them.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    let separates = |b: u8| matches!(b, b' ' | b'\t' | b'=');
+    let mut rest = line;
+    std::iter::from_fn(move || {
+        let start = rest.bytes().position(|b| !separates(b))?;
+        let length = rest[start..].bytes().position(separates).unwrap_or(rest.len() - start);
+        let (word, tail) = rest[start..].split_at(length);
+        rest = tail;
+        Some(word)
+    })
 }

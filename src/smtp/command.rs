@@ -3,6 +3,7 @@
 use memchr::memchr;
 
 use super::address::{Address, is_atext};
+use super::ascii::{is_printable, split_once, words};
 use super::command_error::CommandError;
 use super::params::{BodyType, Notify, Ret};
 use super::path::{forward_path, reverse_path, split_path};
@@ -166,12 +167,7 @@ impl Command {
 
 /// Control characters of ASCII, and those of Latin-1 in their UTF-8 form.
 fn has_control(line: &str) -> bool {
-    let (mut control, mut high) = (false, false);
-    for b in line.bytes() {
-        control |= b < b' ' || b == 127;
-        high |= b > 127;
-    }
-    control || (high && line.chars().any(char::is_control))
+    !is_printable(line.as_bytes()) && line.chars().any(char::is_control)
 }
 
 fn alone(verb: Verb, rest: &str, command: Command) -> Result<Command, CommandError> {
@@ -217,7 +213,7 @@ fn rcpt(rest: &str) -> Result<RcptCommand, CommandError> {
 }
 
 fn bdat(rest: &str) -> Result<Command, CommandError> {
-    let mut words = rest.split(' ').filter(|word| !word.is_empty());
+    let mut words = words(rest);
     let size = words.next().and_then(decimal);
     let last = match words.next() {
         None => Some(false),
@@ -230,7 +226,7 @@ fn bdat(rest: &str) -> Result<Command, CommandError> {
 }
 
 fn auth(rest: &str) -> Result<Command, CommandError> {
-    let (mechanism, initial) = match rest.split_once(' ') {
+    let (mechanism, initial) = match split_once(rest, b' ') {
         Some((mechanism, initial)) => (mechanism, Some(initial.trim_start_matches(' '))),
         None => (rest, None),
     };

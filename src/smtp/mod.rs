@@ -2,6 +2,7 @@
 //! clock, no tokio.
 
 mod address;
+pub(crate) mod ascii;
 mod capabilities;
 mod command;
 mod command_error;

@@ -1,5 +1,6 @@
 //! Parameters of MAIL and RCPT (RFC 5321 section 4.1.2, `esmtp-param`).
 
+use super::ascii::{split_once, words};
 use super::command::{MailCommand, RcptCommand, decimal};
 use super::command_error::CommandError;
 use super::params::{BodyType, Notify, Ret};
@@ -80,19 +81,13 @@ fn each(
     text: &str,
     mut take: impl FnMut(Name, Option<&str>) -> Result<(), Fault>,
 ) -> Result<(), CommandError> {
-    for word in text.split(' ').filter(|word| !word.is_empty()) {
-        let (keyword, value) = match word.split_once('=') {
+    for word in words(text) {
+        let (keyword, value) = match split_once(word, b'=') {
             Some((keyword, value)) => (keyword, Some(value)),
             None => (word, None),
         };
-        let well_formed = keyword.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !keyword.is_empty()
-            && !keyword.starts_with('-');
-        if !well_formed {
-            return Err(CommandError::InvalidArguments(verb));
-        }
         let known = NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(keyword));
-        let &(spelling, name) = known.ok_or(CommandError::UnknownParameter(verb))?;
+        let &(spelling, name) = known.ok_or_else(|| not_known(verb, keyword))?;
         take(name, value).map_err(|fault| match fault {
             Fault::Unknown => CommandError::UnknownParameter(verb),
             Fault::Twice => CommandError::DuplicateParameter(verb),
@@ -100,6 +95,14 @@ fn each(
         })?;
     }
     Ok(())
+}
+
+/// What is wrong with a keyword that is none of ours (RFC 5321 section 4.1.2, `esmtp-keyword`).
+fn not_known(verb: Verb, keyword: &str) -> CommandError {
+    let well_formed = keyword.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && !keyword.is_empty()
+        && !keyword.starts_with('-');
+    if well_formed { CommandError::UnknownParameter(verb) } else { CommandError::InvalidArguments(verb) }
 }
 
 fn once<T>(place: &mut Option<T>, value: Option<T>) -> Result<(), Fault> {
@@ -152,7 +155,7 @@ fn is_envid(value: &str) -> bool {
 /// RFC 3461 section 4.2: an address type, a semicolon, and printable ASCII in xtext. The type
 /// `utf-8` may hold UTF-8 as it is (RFC 6533 section 3).
 fn is_orcpt(value: &str) -> bool {
-    let Some((kind, address)) = value.split_once(';') else { return false };
+    let Some((kind, address)) = split_once(value, b';') else { return false };
     let typed = !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let utf8 = kind.eq_ignore_ascii_case("utf-8") && !address.contains(['+', '=']);
     typed && value.len() <= MAX_ORCPT && (utf8 || is_printable(address))
@@ -163,6 +166,7 @@ fn is_auth(value: &str) -> bool {
     !value.is_empty() && value.len() <= MAX_AUTH && is_printable(value)
 }
 
+/// Whether a text is xtext and stands for printable ASCII and tabs.
 fn is_printable(xtext: &str) -> bool {
-    xtext::decode(xtext).is_some_and(|text| text.bytes().all(|b| matches!(b, b' '..=b'~' | b'\t')))
+    xtext::all(xtext, |b| matches!(b, b' '..=b'~' | b'\t'))
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::ascii::{is_printable, split, split_once};
+
 /// Longest reply line written, with its CRLF (RFC 5321 section 4.5.3.1.5).
 const MAX_REPLY_LINE: usize = 512;
 
@@ -13,21 +15,41 @@ impl EnhancedCode {
     /// Reads `class.subject.detail`: a class of 2, 4 or 5, and one to three digits for each of
     /// the others.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split('.');
-        let class = match parts.next()? {
-            "2" => 2,
-            "4" => 4,
-            "5" => 5,
-            _ => return None,
-        };
-        let mut number = || {
-            let part = parts.next()?;
-            let digits = (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
-            if digits { part.parse().ok() } else { None }
-        };
-        let code = Self(class, number()?, number()?);
-        if parts.next().is_none() { Some(code) } else { None }
+        Self::at_start(text).and_then(|(code, rest)| rest.is_empty().then_some(code))
     }
+
+    /// Reads the one that is the first word of a text; returns what follows it as well.
+    pub(super) fn at_start(text: &str) -> Option<(Self, &str)> {
+        let (&[class @ (b'2' | b'4' | b'5'), b'.'], rest) = text.as_bytes().split_first_chunk()? else {
+            return None;
+        };
+        let (subject, rest) = number(rest)?;
+        let (detail, rest) = number(rest.strip_prefix(b".")?)?;
+        let rest = &text[text.len() - rest.len()..];
+        let word = rest.is_empty() || rest.starts_with(' ');
+        word.then_some((Self(class - b'0', subject, detail), rest))
+    }
+
+    /// Hands what it is written as to `put`, without the machinery of `format!`: every reply to
+    /// every command has one.
+    fn each(self, mut put: impl FnMut(&str)) {
+        let mut buffer = itoa::Buffer::new();
+        put(buffer.format(self.0));
+        for number in [self.1, self.2] {
+            put(".");
+            put(buffer.format(number));
+        }
+    }
+}
+
+/// One to three digits, and what follows them.
+fn number(text: &[u8]) -> Option<(u16, &[u8])> {
+    let digits = text.iter().take(4).take_while(|b| b.is_ascii_digit()).count();
+    if !(1..=3).contains(&digits) {
+        return None;
+    }
+    let (digits, rest) = text.split_at(digits);
+    Some((digits.iter().fold(0, |n, b| n * 10 + u16::from(b - b'0')), rest))
 }
 
 impl fmt::Display for EnhancedCode {
@@ -43,15 +65,32 @@ pub struct Reply {
     pub code: u16,
     /// The enhanced status code, which stands before the text of every line.
     pub enhanced: Option<EnhancedCode>,
-    /// The text of each line, behind code and enhanced code. At least one.
-    pub lines: Vec<String>,
+    /// The text of each line, behind code and enhanced code, LF between them: most replies have
+    /// one line, and none needs an allocation a line.
+    pub(super) text: String,
 }
 
 impl Reply {
     /// A reply of one line, or of as many as the text has.
     pub fn new(code: u16, enhanced: Option<EnhancedCode>, text: impl AsRef<str>) -> Self {
-        let lines = text.as_ref().split('\n').map(|line| line.trim_end_matches('\r').to_owned()).collect();
-        Self { code, enhanced, lines }
+        let text = text.as_ref();
+        let text = if text.contains('\r') {
+            let lines: Vec<&str> = text.split('\n').map(|line| line.trim_end_matches('\r')).collect();
+            lines.join("\n")
+        } else {
+            text.to_owned()
+        };
+        Self { code, enhanced, text }
+    }
+
+    /// The text of each line, behind code and enhanced code. At least one.
+    pub fn lines(&self) -> impl Iterator<Item = &str> + Clone {
+        split(&self.text, b'\n')
+    }
+
+    /// The text of the first line.
+    pub fn first_line(&self) -> &str {
+        split_once(&self.text, b'\n').map_or(self.text.as_str(), |(first, _)| first)
     }
 
     /// 2xx: done.
@@ -76,20 +115,37 @@ impl Reply {
 
     /// The text alone, its lines joined by a blank.
     pub fn text(&self) -> String {
-        self.lines.join(" ")
+        self.text.replace('\n', " ")
+    }
+
+    /// The reply on one line, as it is logged: `250 2.1.0 text`, lines joined by one blank.
+    pub fn to_line(&self) -> String {
+        let mut out = String::with_capacity(self.text.len() + 16);
+        out.extend(digits(self.code).map(char::from));
+        if let Some(enhanced) = self.enhanced {
+            out.push(' ');
+            enhanced.each(|part| out.push_str(part));
+        }
+        for line in self.lines().filter(|line| !line.is_empty()) {
+            out.push(' ');
+            out.push_str(line);
+        }
+        out
+    }
+
+    /// Leaves the first line and forgets the others.
+    pub fn keep_first_line(&mut self) {
+        self.text.truncate(self.first_line().len());
     }
 
     /// Appends the reply as it goes over the wire: the enhanced code on every line (RFC 2034
     /// section 4), nothing in the text but printable ASCII, no line over 512 octets.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let (last, before) = match self.lines.split_last() {
-            Some((last, before)) => (last.as_str(), before),
-            None => ("", &[][..]),
-        };
-        for line in before {
-            write_line(out, self.code, b'-', self.enhanced, line);
+        let mut lines = self.lines().peekable();
+        while let Some(line) = lines.next() {
+            let separator = if lines.peek().is_some() { b'-' } else { b' ' };
+            write_line(out, self.code, separator, self.enhanced, line);
         }
-        write_line(out, self.code, b' ', self.enhanced, last);
     }
 
     /// Appends a reply of one line without building a [`Reply`]: for the answers every message
@@ -101,19 +157,14 @@ impl Reply {
 
 fn write_line(out: &mut Vec<u8>, code: u16, separator: u8, enhanced: Option<EnhancedCode>, text: &str) {
     let start = out.len();
-    // A code is 200 to 599; the remainder keeps a wrong one to three digits.
-    let digit = |n: u16| b'0' + (n % 10) as u8;
-    out.extend_from_slice(&[digit(code / 100), digit(code / 10), digit(code), separator]);
+    out.extend_from_slice(&digits(code));
+    out.push(separator);
     if let Some(enhanced) = enhanced {
-        push_number(out, enhanced.0.into());
-        out.push(b'.');
-        push_number(out, enhanced.1);
-        out.push(b'.');
-        push_number(out, enhanced.2);
+        enhanced.each(|part| out.extend_from_slice(part.as_bytes()));
         out.push(b' ');
     }
     let room = MAX_REPLY_LINE.saturating_sub(out.len() - start + 2);
-    if text.len() <= room && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+    if text.len() <= room && is_printable(text.as_bytes()) {
         out.extend_from_slice(text.as_bytes());
     } else {
         out.extend(text.chars().take(room).map(|c| match c {
@@ -125,21 +176,14 @@ fn write_line(out: &mut Vec<u8>, code: u16, separator: u8, enhanced: Option<Enha
     out.extend_from_slice(b"\r\n");
 }
 
-/// Decimal digits without the machinery of `format!`: every reply to every command has three.
-fn push_number(out: &mut Vec<u8>, number: u16) {
-    if number >= 10 {
-        push_number(out, number / 10);
+impl fmt::Display for Reply {
+    /// As [`to_line`](Self::to_line) returns it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_line())
     }
-    out.push(b'0' + (number % 10) as u8);
 }
 
-impl fmt::Display for Reply {
-    /// The reply on one line, as it is logged: `250 2.1.0 text`, lines joined by one blank.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:03}", self.code)?;
-        if let Some(enhanced) = self.enhanced {
-            write!(f, " {enhanced}")?;
-        }
-        self.lines.iter().filter(|line| !line.is_empty()).try_for_each(|line| write!(f, " {line}"))
-    }
+/// A code is 200 to 599; the remainder keeps a wrong one to three digits.
+fn digits(code: u16) -> [u8; 3] {
+    [code / 100, code / 10, code].map(|n| b'0' + (n % 10) as u8)
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bytes::{Buf, BytesMut};
 use memchr::memchr;
 
+use super::ascii::is_printable;
 use super::reply::{EnhancedCode, Reply};
 
 /// Most lines taken in one reply.
@@ -46,7 +47,6 @@ pub struct ReplyReader {
     count: usize,
     /// First digit of the code of those.
     class: Option<u16>,
-    raw: Vec<u8>,
 }
 
 impl ReplyReader {
@@ -71,10 +71,8 @@ impl ReplyReader {
             self.line = lf + 1;
             self.searched = self.line;
             if head.last {
-                self.raw.clear();
-                self.raw.extend_from_slice(&buf[..self.line]);
+                let reply = build(&buf[..self.line], head.code);
                 buf.advance(self.line);
-                let reply = Self::build(&self.raw, head.code, self.count);
                 self.reset();
                 return Ok(Some(reply));
             }
@@ -95,30 +93,27 @@ impl ReplyReader {
     pub fn reset(&mut self) {
         (self.line, self.searched, self.count, self.class) = (0, 0, 0, None);
     }
+}
 
-    /// The lines of the last reply as they came, without line ends: for a protocol log.
-    pub fn raw_lines(&self) -> impl Iterator<Item = &[u8]> {
-        self.raw
-            .split_inclusive(|&b| b == b'\n')
-            .map(|line| trim_cr(line.strip_suffix(b"\n").unwrap_or(line)))
+/// The reply of whole lines whose heads are known to be good.
+fn build(mut raw: &[u8], code: u16) -> Reply {
+    let mut enhanced = None;
+    // Without the heads there is room to spare.
+    let mut text = String::with_capacity(raw.len());
+    let mut separator = "";
+    while let Some(lf) = memchr(b'\n', raw) {
+        text.push_str(separator);
+        separator = "\n";
+        let line = clean(trim_cr(&raw[..lf]).get(4..).unwrap_or_default());
+        raw = &raw[lf + 1..];
+        // RFC 2034 section 4: the class agrees with the first digit of the code.
+        let found = EnhancedCode::at_start(&line).filter(|(found, _)| u16::from(found.0) == code / 100);
+        text.push_str(match found {
+            Some((found, rest)) if *enhanced.get_or_insert(found) == found => rest.trim_start(),
+            _ => &line,
+        });
     }
-
-    fn build(raw: &[u8], code: u16, count: usize) -> Reply {
-        let mut reply = Reply { code, enhanced: None, lines: Vec::with_capacity(count) };
-        for line in raw.split_inclusive(|&b| b == b'\n') {
-            let line = line.strip_suffix(b"\n").unwrap_or(line);
-            let text = clean(trim_cr(line).get(4..).unwrap_or_default());
-            let (word, rest) = text.split_once(' ').unwrap_or((text.as_ref(), ""));
-            // RFC 2034 section 4: the class agrees with the first digit of the code.
-            let found = EnhancedCode::parse(word).filter(|e| u16::from(e.0) == code / 100);
-            if reply.enhanced.is_none() {
-                reply.enhanced = found;
-            }
-            let strip = found.is_some() && found == reply.enhanced;
-            reply.lines.push(if strip { rest.trim_start().to_owned() } else { text.into_owned() });
-        }
-        reply
-    }
+    Reply { code, enhanced, text }
 }
 
 /// The first four bytes of a reply line.
@@ -154,8 +149,10 @@ fn trim_cr(line: &[u8]) -> &[u8] {
 /// Text of a peer for logs, DSNs and our own replies: UTF-8 without control characters.
 fn clean(text: &[u8]) -> Cow<'_, str> {
     let text = text.trim_ascii_end();
-    if text.iter().all(|b| matches!(b, b' '..=b'~')) {
-        return String::from_utf8_lossy(text);
+    if is_printable(text)
+        && let Ok(text) = std::str::from_utf8(text)
+    {
+        return Cow::Borrowed(text);
     }
     let text = String::from_utf8_lossy(text).replace(char::is_control, " ");
     Cow::Owned(text.trim_end().to_owned())

@@ -19,31 +19,36 @@ pub fn encode(text: &str) -> String {
 /// Reads xtext; none if it is malformed or the bytes it stands for are not UTF-8.
 pub fn decode(xtext: &str) -> Option<String> {
     let mut out = Vec::with_capacity(xtext.len());
-    let mut rest = xtext.as_bytes();
-    while let [first, tail @ ..] = rest {
-        if is_xchar(*first) {
-            out.push(*first);
-            rest = tail;
-        } else {
-            let [b'+', high, low, tail @ ..] = rest else { return None };
-            out.push(hex(*high)? << 4 | hex(*low)?);
-            rest = tail;
-        }
-    }
-    String::from_utf8(out).ok()
+    let whole = all(xtext, |byte| {
+        out.push(byte);
+        true
+    });
+    if whole { String::from_utf8(out).ok() } else { None }
 }
 
 /// Whether a text is well-formed xtext. The hexadecimal digits are upper case only.
 pub fn is_xtext(text: &str) -> bool {
-    let mut rest = text.as_bytes();
-    loop {
-        match rest {
-            [] => return true,
-            [first, tail @ ..] if is_xchar(*first) => rest = tail,
-            [b'+', high, low, tail @ ..] if hex(*high).is_some() && hex(*low).is_some() => rest = tail,
-            _ => return false,
+    all(text, |_| true)
+}
+
+/// Whether a text is well-formed xtext and every byte it stands for is `good`.
+pub(super) fn all(xtext: &str, mut good: impl FnMut(u8) -> bool) -> bool {
+    let mut rest = xtext.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let byte = if is_xchar(*first) {
+            rest = tail;
+            *first
+        } else {
+            let [b'+', high, low, tail @ ..] = rest else { return false };
+            let (Some(high), Some(low)) = (hex(*high), hex(*low)) else { return false };
+            rest = tail;
+            high << 4 | low
+        };
+        if !good(byte) {
+            return false;
         }
     }
+    true
 }
 
 fn is_xchar(byte: u8) -> bool {

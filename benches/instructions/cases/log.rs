@@ -9,7 +9,6 @@ use super::{Case, case, on};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        // Before any thread is started: from then on the allocator's locks cost more.
         case("log/folded", || {
             let lines = ["edge01 Hello [203.0.113.9]", "SIZE 37748736", "PIPELINING", "DSN", "STARTTLS"];
             on(lines, |lines| log::folded(250, lines))
