@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::message::{Envelope, Recipient};
 use crate::smtp::{Address, BodyFacts, BodyType, Notify, Ret};
 
-use super::message::{MessageMeta, RecipientStatus, Source, State};
+use super::message::{MessageMeta, RecipientStatus, Source, State, Statuses};
 
 /// Version of both records.
 const FORMAT: u8 = 1;
@@ -169,7 +169,7 @@ pub(super) fn decode_state(bytes: &[u8], recipients: usize) -> Result<State, Cod
         .recipients
         .into_iter()
         .map(|r| RecipientStatus::from_code(r).ok_or(CodecError::Value("recipient status")))
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<Result<Statuses, _>>()?;
     Ok(State {
         delay_notified: record.delay_notified,
         attempts: record.attempts,
@@ -264,7 +264,7 @@ mod tests {
             delay_notified: true,
             attempts: 3,
             last_error: Some("451 4.4.0 later".into()),
-            recipients: vec![RecipientStatus::Delivered, RecipientStatus::Pending],
+            recipients: [RecipientStatus::Delivered, RecipientStatus::Pending].into_iter().collect(),
         };
         assert_eq!(decode_state(&encode_state(&state), 2).unwrap(), state);
         assert!(matches!(decode_state(&encode_state(&state), 3), Err(CodecError::Value(_))));

@@ -28,9 +28,13 @@ pub(super) struct Item {
 }
 
 impl Item {
-    /// The envelope indices this item is for.
-    pub(super) fn indices(&self) -> impl Iterator<Item = usize> + '_ {
-        let all = self.message.meta.envelope.recipients.len();
+    /// Takes the message in hand for those of this item's recipients that are not settled.
+    pub(super) fn claim(&self) -> Vec<usize> {
+        self.message.claim(self.recipients.as_deref())
+    }
+
+    /// The envelope indices this item is for, of a message with `all` recipients.
+    pub(super) fn indices(&self, all: usize) -> impl Iterator<Item = usize> + '_ {
         let (some, range) = match &self.recipients {
             Some(list) => (Some(list.iter().map(|i| usize::from(*i))), 0..0),
             None => (None, 0..all),

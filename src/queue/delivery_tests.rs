@@ -9,6 +9,7 @@ use tokio::time::{Instant, advance};
 use super::*;
 use crate::config::{Config, MinTlsVersion};
 use crate::message::{Envelope, Recipient};
+use crate::queue::codec;
 use crate::queue::message::{MessageMeta, Source};
 use crate::queue::spool::{Content, Spool, SpoolOptions};
 use crate::smtp::{Address, BodyFacts, BodyType};
@@ -44,7 +45,7 @@ impl Bench {
     async fn item(&self) -> Item {
         let id = self.spool.next_id();
         let content = Content::Memory(vec![Bytes::from_static(b"Subject: x\r\n\r\n")]);
-        let stored = self.spool.append(id, Bytes::new(), content, Vec::new()).await.unwrap();
+        self.spool.append(id, Bytes::new(), content, Vec::new()).await.unwrap();
         let recipient = Recipient { address: Address::parse("a@b.test").unwrap(), notify: None, orcpt: None };
         let meta = MessageMeta {
             network_message_id: [0; 16],
@@ -64,7 +65,7 @@ impl Bench {
                 recipients: vec![recipient],
             },
         };
-        let message = QueuedMessage::new(id, meta, stored, None, None);
+        let message = QueuedMessage::new(id, &meta, codec::encode_meta(&meta).into(), None, None);
         Item { message, recipients: None, retried_fresh: false }
     }
 

@@ -63,7 +63,7 @@ impl Queue {
                     remote: None,
                 })
                 .collect();
-            let turn = message.turn().await;
+            let turn = self.turns.take(message.id).await;
             stored =
                 self.settle_with_report(&message, Report::Failure, &verdicts, RecipientStatus::Failed).await;
             any |= stored;
@@ -94,7 +94,7 @@ impl Queue {
         };
         for message in due {
             let before = std::mem::replace(noticed, message.id);
-            let _turn = message.turn().await;
+            let _turn = self.turns.take(message.id).await;
             let open: Vec<usize> = {
                 let mut state = message.state();
                 if std::mem::replace(&mut state.delay_notified, true) {

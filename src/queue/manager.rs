@@ -22,6 +22,7 @@ use super::codec;
 use super::delivery::{DeliveryQueue, Item, QueueView};
 use super::message::{MessageMeta, QueuedMessage, RecipientStatus, Source, State};
 use super::spool::{Change, Content, MessageId, Recovery, Spool, SpoolError};
+use super::turns::Turns;
 use super::worker::Breaker;
 
 /// Content kept in memory through first attempts, over all messages.
@@ -102,6 +103,7 @@ pub struct Queue {
     unreachable: Mutex<Vec<Item>>,
     next_number: AtomicU64,
     resident: AtomicU64,
+    pub(super) turns: Turns,
     pub(super) breaker: Breaker,
     pub(super) shutdown: Shutdown,
 }
@@ -145,6 +147,7 @@ impl Queue {
             unreachable: Mutex::default(),
             next_number: AtomicU64::new(1),
             resident: AtomicU64::new(0),
+            turns: Turns::default(),
             breaker: Breaker::default(),
             shutdown,
         })
@@ -199,8 +202,8 @@ impl Queue {
             facts,
             envelope,
         };
-        let message = self.store(id, meta, content, resident, Vec::new()).await?;
-        self.route(Item { message, recipients: None, retried_fresh: false });
+        let message = self.store(id, &meta, content, resident, Vec::new()).await?;
+        self.route(Item { message, recipients: None, retried_fresh: false }, &meta);
         Ok(())
     }
 
@@ -208,13 +211,14 @@ impl Queue {
     pub(super) async fn store(
         &self,
         id: MessageId,
-        meta: MessageMeta,
+        meta: &MessageMeta,
         content: Content,
         resident: Option<Vec<Bytes>>,
         also: Vec<Change>,
     ) -> Result<Arc<QueuedMessage>, SpoolError> {
-        let encoded = Bytes::from(codec::encode_meta(&meta));
-        let stored = self.spool.append(id, encoded, content, also).await?;
+        let encoded = codec::encode_meta(meta);
+        let kept = Box::from(encoded.as_slice());
+        self.spool.append(id, encoded.into(), content, also).await?;
         let resident = resident.filter(|_| {
             let held = self.resident.fetch_add(meta.size, Ordering::Relaxed);
             let room = held + meta.size <= RESIDENT_BUDGET;
@@ -223,7 +227,7 @@ impl Queue {
             }
             room
         });
-        let message = QueuedMessage::new(id, meta, stored, resident, None);
+        let message = QueuedMessage::new(id, meta, kept, resident, None);
         self.live().insert(id, Arc::clone(&message));
         Ok(message)
     }
@@ -235,7 +239,7 @@ impl Queue {
 
     /// Takes over what a restart found in the spool. Returns how many messages are waiting.
     pub fn recover(self: &Arc<Self>, recovery: Recovery) -> usize {
-        let mut items = Vec::with_capacity(recovery.messages.len());
+        let mut count = 0;
         for found in recovery.messages {
             let meta = match codec::decode_meta(&found.meta) {
                 Ok(meta) => meta,
@@ -251,31 +255,36 @@ impl Queue {
                     })
                     .ok()
             });
-            let message = QueuedMessage::new(found.id, meta, found.content, None, state);
+            let message = QueuedMessage::new(found.id, &meta, Box::from(&*found.meta), None, state);
             let open = open_recipients(&message.state());
             if open.is_empty() {
                 self.spool.apply(Change::Remove(found.id));
                 continue;
             }
+            let recipients = (open.len() < meta.envelope.recipients.len()).then_some(open);
             self.live().insert(found.id, Arc::clone(&message));
-            items.push(Item { message, recipients: Some(open), retried_fresh: false });
-        }
-        let count = items.len();
-        for item in items {
-            self.route(item);
+            self.route(Item { message, recipients, retried_fresh: false }, &meta);
+            count += 1;
         }
         count
     }
 
+    /// [`route`](Self::route) of an item whose message has been waiting.
+    pub(super) fn reroute(self: &Arc<Self>, item: Item) {
+        // Otherwise it stays in the spool, for the next start to find.
+        if let Ok(meta) = item.message.meta() {
+            self.route(item, &meta);
+        }
+    }
+
     /// Sends an item's open recipients to the delivery queues they belong to.
     #[expect(clippy::needless_pass_by_value, reason = "the item is handed over, in parts")]
-    pub(super) fn route(self: &Arc<Self>, item: Item) {
+    pub(super) fn route(self: &Arc<Self>, item: Item, meta: &MessageMeta) {
         let active = self.active.load_full();
-        let meta = &item.message.meta;
         // One recipient, or several with one next hop, is by far the most common case.
         let mut groups: Vec<(Arc<DeliveryQueue>, Vec<u16>)> = Vec::with_capacity(1);
         let (mut lost, mut too_large) = (Vec::new(), Vec::new());
-        for index in item.indices() {
+        for index in item.indices(meta.envelope.recipients.len()) {
             let slot = u16::try_from(index).unwrap_or(u16::MAX);
             match active.routing.table.decide(&meta.envelope.recipients[index].address, meta.size) {
                 Decision::Via { connector, next_hop } => {
@@ -288,7 +297,7 @@ impl Queue {
                         }
                         Place::Nowhere => lost.push(slot),
                         // Nothing has been handed on yet: all of it goes by the new one.
-                        Place::Replaced => return self.route(item.clone()),
+                        Place::Replaced => return self.route(item.clone(), meta),
                     }
                 }
                 Decision::Unreachable => lost.push(slot),
@@ -302,7 +311,7 @@ impl Queue {
         for (queue, list) in groups {
             // Retired in between, by a reload or by its age: once more, to the one after it.
             if let Err(item) = queue.push(part(list)) {
-                self.route(item);
+                self.route(item, meta);
             }
         }
         if !lost.is_empty() {
@@ -314,7 +323,7 @@ impl Queue {
             } else {
                 // A reload has emptied the list, or is about to; the new configuration may know.
                 drop(unreachable);
-                self.route(part(lost));
+                self.route(part(lost), meta);
             }
         }
         if !too_large.is_empty() {
@@ -366,7 +375,7 @@ impl Queue {
             }
         }
         for item in items {
-            self.route(item);
+            self.reroute(item);
         }
     }
 

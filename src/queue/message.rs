@@ -1,16 +1,18 @@
 //! A message in the queue: what was accepted, and how far its delivery has come.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::message::Envelope;
 use crate::smtp::BodyFacts;
 
-use super::spool::{MessageId, SpoolError, StoredContent};
+use super::codec;
+use super::spool::{MessageId, Place, SpoolError};
 
 /// What is known of a message when it is accepted; never changes afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,8 +79,12 @@ pub struct State {
     /// Why the last one did.
     pub last_error: Option<Box<str>>,
     /// One entry a recipient of the envelope.
-    pub recipients: Vec<RecipientStatus>,
+    pub recipients: Statuses,
 }
+
+/// Where the recipients of a message stand. Nearly every message has few enough to need no memory
+/// of their own.
+pub type Statuses = SmallVec<[RecipientStatus; 16]>;
 
 impl State {
     /// Whether every recipient is settled.
@@ -88,27 +94,58 @@ impl State {
 }
 
 /// A message the spool holds.
+///
+/// There may be a million of them, so it is small: what was accepted is kept in the form the spool
+/// has it in, and read when an attempt or a report needs it.
 #[derive(Debug)]
 pub struct QueuedMessage {
     /// Identity in the spool: Exchange's `InternalId`.
     pub id: MessageId,
-    /// What was accepted.
-    pub meta: MessageMeta,
-    stored: StoredContent,
-    /// The content, kept in memory through the first attempt so that the disk need not be read.
-    resident: Mutex<Option<Vec<Bytes>>>,
-    state: Mutex<State>,
+    received_ms: u64,
+    /// [`MessageMeta`], encoded.
+    meta: Box<[u8]>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
     /// Workers that are at it now.
-    in_flight: AtomicU32,
-    /// See [`turn`](Self::turn).
-    turn: tokio::sync::Mutex<()>,
+    in_flight: u32,
+    resident: Option<Box<Resident>>,
+}
+
+/// Content kept in memory through the first attempt, so that the disk need not be read.
+#[derive(Debug)]
+struct Resident {
+    pieces: Vec<Bytes>,
+    size: u64,
+}
+
+/// The delivery state of a message, locked.
+#[derive(Debug)]
+pub struct StateGuard<'a>(MutexGuard<'a, Inner>);
+
+impl Deref for StateGuard<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0.state
+    }
+}
+
+impl DerefMut for StateGuard<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.0.state
+    }
 }
 
 impl QueuedMessage {
+    /// A message of which nothing is known but `meta`, which is what `encoded` says.
     pub(super) fn new(
         id: MessageId,
-        meta: MessageMeta,
-        stored: StoredContent,
+        meta: &MessageMeta,
+        encoded: Box<[u8]>,
         resident: Option<Vec<Bytes>>,
         state: Option<State>,
     ) -> Arc<Self> {
@@ -116,58 +153,58 @@ impl QueuedMessage {
             delay_notified: false,
             attempts: 0,
             last_error: None,
-            recipients: vec![RecipientStatus::Pending; meta.envelope.recipients.len()],
+            recipients: SmallVec::from_elem(RecipientStatus::Pending, meta.envelope.recipients.len()),
         });
-        Arc::new(Self {
-            id,
-            meta,
-            stored,
-            resident: Mutex::new(resident),
-            state: Mutex::new(state),
-            in_flight: AtomicU32::new(0),
-            turn: tokio::sync::Mutex::default(),
+        let resident = resident.map(|pieces| Box::new(Resident { pieces, size: meta.size }));
+        let inner = Mutex::new(Inner { state, in_flight: 0, resident });
+        Arc::new(Self { id, received_ms: meta.received_ms, meta: encoded, inner })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was accepted.
+    pub fn meta(&self) -> Result<MessageMeta, SpoolError> {
+        // It was read once already, so only a fault of the machine's memory leads to an error.
+        codec::decode_meta(&self.meta).map_err(|error| {
+            tracing::error!(id = self.id.0, %error, "what is known of a queued message cannot be read");
+            SpoolError::Corrupt { what: "envelope", place: Place::Message(self.id) }
         })
     }
 
     /// Delivery state.
-    pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn state(&self) -> StateGuard<'_> {
+        StateGuard(self.inner())
     }
 
-    /// To be held by whoever settles recipients, until what was settled is in the spool.
-    ///
-    /// A recipient counts as given up in the state before its report is durable, because both go
-    /// into the spool together. Meanwhile another worker, which serves other recipients over
-    /// another next hop, must not write that state down, or a crash would find a recipient that
-    /// is done with and no report; and not find the message complete and remove it.
-    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.turn.lock().await
-    }
-
-    /// Takes the message in hand for those of `indices` that are still to be delivered to; to be
-    /// ended by [`release`](Self::release).
-    pub(super) fn claim(&self, indices: impl Iterator<Item = usize>) -> Vec<usize> {
-        let state = self.state();
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        indices.filter(|i| state.recipients.get(*i) == Some(&RecipientStatus::Pending)).collect()
+    /// Takes the message in hand for those of `recipients` (none = all) that are still to be
+    /// delivered to; to be ended by [`release`](Self::release).
+    pub(super) fn claim(&self, recipients: Option<&[u16]>) -> Vec<usize> {
+        let mut inner = self.inner();
+        inner.in_flight += 1;
+        let open = |i: &usize| inner.state.recipients.get(*i) == Some(&RecipientStatus::Pending);
+        match recipients {
+            Some(list) => list.iter().map(|i| usize::from(*i)).filter(open).collect(),
+            None => (0..inner.state.recipients.len()).filter(open).collect(),
+        }
     }
 
     /// Ends [`claim`](Self::claim).
     pub(super) fn release(&self) {
-        let _state = self.state();
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.inner().in_flight -= 1;
     }
 
     /// Claims all open recipients of a message nobody is sending, marking them so that nobody
     /// begins; none if somebody is.
     pub(super) fn take_for_expiry(&self) -> Option<Vec<usize>> {
-        let mut state = self.state();
-        if self.in_flight.load(Ordering::Relaxed) > 0 {
+        let mut inner = self.inner();
+        if inner.in_flight > 0 {
             return None;
         }
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        inner.in_flight += 1;
         let mut open = Vec::new();
-        for (i, status) in state.recipients.iter_mut().enumerate() {
+        for (i, status) in inner.state.recipients.iter_mut().enumerate() {
             if *status == RecipientStatus::Pending {
                 *status = RecipientStatus::Failed;
                 open.push(i);
@@ -178,40 +215,12 @@ impl QueuedMessage {
 
     /// Content in memory, if it still is.
     pub(super) fn resident(&self) -> Option<Vec<Bytes>> {
-        self.resident.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner().resident.as_ref().map(|resident| resident.pieces.clone())
     }
 
     /// Lets go of the content in memory; the spool has it. Returns the bytes freed.
     pub(super) fn evict(&self) -> u64 {
-        match self.resident.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(_) => self.meta.size,
-            None => 0,
-        }
-    }
-
-    /// Content in the spool.
-    pub(super) fn stored(&self) -> &StoredContent {
-        &self.stored
-    }
-
-    /// The first `limit` bytes of the content, from memory or disk. Blocks on disk.
-    pub fn head(&self, limit: usize) -> Result<Vec<u8>, SpoolError> {
-        if let Some(parts) = self.resident() {
-            let mut head = Vec::with_capacity(limit.min(self.meta.size as usize));
-            for part in parts {
-                let room = limit - head.len();
-                head.extend_from_slice(&part[..part.len().min(room)]);
-            }
-            return Ok(head);
-        }
-        let mut reader = self.stored.open_reader()?;
-        let mut head = Vec::new();
-        while head.len() < limit
-            && let Some(chunk) = reader.next_chunk(limit - head.len())?
-        {
-            head.extend_from_slice(&chunk);
-        }
-        Ok(head)
+        self.inner().resident.take().map_or(0, |resident| resident.size)
     }
 
     /// Time since it was accepted.
@@ -221,6 +230,6 @@ impl QueuedMessage {
 
     /// When it was accepted.
     pub fn received(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.meta.received_ms)
+        UNIX_EPOCH + Duration::from_millis(self.received_ms)
     }
 }

@@ -12,11 +12,12 @@ mod outcome;
 mod reports;
 mod retry;
 pub mod spool;
+mod turns;
 mod worker;
 
 pub use codec::CodecError;
 pub use delivery::{QueueStatus, QueueView};
 pub use housekeeping::keep_house;
 pub use manager::{NO_CONNECTOR, Queue, Routing, Submission};
-pub use message::{MessageMeta, QueuedMessage, RecipientStatus, Source, State};
+pub use message::{MessageMeta, QueuedMessage, RecipientStatus, Source, State, StateGuard, Statuses};
 pub use retry::retry_delay;

@@ -49,7 +49,7 @@ impl Queue {
             }));
         }
         let mut retry: Vec<usize> = deferred.iter().map(|(index, _)| *index).collect();
-        let turn = message.turn().await;
+        let turn = self.turns.take(message.id).await;
         if !done.is_empty() {
             self.settle(&message, &done);
         }
@@ -86,18 +86,7 @@ impl Queue {
         match self.notify(report, message, verdicts, vec![change]).await {
             Ok(()) => {
                 if report == Report::Failure {
-                    for v in verdicts {
-                        let recipient = &message.meta.envelope.recipients[v.index].address;
-                        let remote = v.remote.as_ref().map_or("", |r| r.name.as_str());
-                        tracing::warn!(
-                            id = message.id.0,
-                            message_id = &*message.meta.message_id,
-                            recipient = recipient.as_str(),
-                            remote,
-                            reply = v.reply,
-                            "delivery failed"
-                        );
-                    }
+                    log_failures(message, verdicts);
                 }
                 self.forget_if_final(message);
                 true
@@ -139,7 +128,9 @@ impl Queue {
         };
         self.save_state(message);
         self.evict(message);
-        item.recipients = Some(retry.iter().map(|i| u16::try_from(*i).unwrap_or(u16::MAX)).collect());
+        let all = message.state().recipients.len();
+        let some = || retry.iter().map(|i| u16::try_from(*i).unwrap_or(u16::MAX)).collect();
+        item.recipients = (retry.len() < all).then(some);
         item.retried_fresh = false;
         self.defer(queue, item, Instant::now() + delay);
     }
@@ -147,14 +138,14 @@ impl Queue {
     /// Puts an item off; if its queue was replaced meanwhile, it is routed anew instead.
     pub(super) fn defer(self: &Arc<Self>, queue: &Arc<DeliveryQueue>, item: Item, at: Instant) {
         if let Err(item) = queue.defer(item, at) {
-            self.route(item);
+            self.reroute(item);
         }
     }
 
     /// Gives an item back as it was.
     pub(super) fn put_back(self: &Arc<Self>, queue: &Arc<DeliveryQueue>, item: Item) {
         if let Err(item) = queue.put_back(item) {
-            self.route(item);
+            self.reroute(item);
         }
     }
 
@@ -164,10 +155,10 @@ impl Queue {
         let queue = Arc::clone(self);
         let alive = self.shutdown.guard();
         tokio::spawn(async move {
-            let open = item.message.claim(item.indices());
+            let open = item.claim();
             let verdicts: Vec<_> = open.iter().map(|index| verdict(*index, &reply)).collect();
             let message = Arc::clone(&item.message);
-            let turn = message.turn().await;
+            let turn = queue.turns.take(message.id).await;
             let settled =
                 queue.settle_with_report(&message, Report::Failure, &verdicts, RecipientStatus::Failed).await;
             drop(turn);
@@ -176,7 +167,7 @@ impl Queue {
             if !settled {
                 let pause = queue.active.load().routing.transport.message_retry_interval;
                 tokio::select! {
-                    () = tokio::time::sleep(pause) => queue.route(item),
+                    () = tokio::time::sleep(pause) => queue.reroute(item),
                     () = queue.shutdown.wait() => {}
                 }
             }
@@ -185,6 +176,16 @@ impl Queue {
 
     fn is_expired(&self, message: &QueuedMessage) -> bool {
         message.age() >= self.active.load().routing.transport.message_expiration_timeout
+    }
+}
+
+fn log_failures(message: &QueuedMessage, verdicts: &[Verdict]) {
+    let Ok(meta) = message.meta() else { return };
+    for v in verdicts {
+        let recipient = meta.envelope.recipients.get(v.index).map_or("", |r| r.address.as_str());
+        let remote = v.remote.as_ref().map_or("", |r| r.name.as_str());
+        let (id, message_id, reply) = (message.id.0, &*meta.message_id, &*v.reply);
+        tracing::warn!(id, message_id, recipient, remote, reply, "delivery failed");
     }
 }
 

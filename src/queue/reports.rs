@@ -47,7 +47,7 @@ impl Queue {
         verdicts: &[Verdict],
         also: Vec<Change>,
     ) -> Result<(), SpoolError> {
-        let Some(dsn) = self.build_report(report, message, verdicts).await else {
+        let Some(dsn) = self.build_report(report, message, verdicts).await? else {
             for change in also {
                 self.spool.apply(change);
             }
@@ -70,8 +70,8 @@ impl Queue {
             envelope: dsn.envelope,
         };
         let content = Content::Memory(dsn.content.clone());
-        let message = self.store(id, meta, content, Some(dsn.content), also).await?;
-        self.route(Item { message, recipients: None, retried_fresh: false });
+        let message = self.store(id, &meta, content, Some(dsn.content), also).await?;
+        self.route(Item { message, recipients: None, retried_fresh: false }, &meta);
         Ok(())
     }
 
@@ -80,9 +80,9 @@ impl Queue {
         report: Report,
         message: &Arc<QueuedMessage>,
         verdicts: &[Verdict],
-    ) -> Option<Dsn> {
+    ) -> Result<Option<Dsn>, SpoolError> {
         let active = self.active.load_full();
-        let (transport, meta) = (&active.routing.transport, &message.meta);
+        let (transport, meta) = (&active.routing.transport, message.meta()?);
         let now = SystemTime::now();
         let expires = message.received() + transport.message_expiration_timeout;
         let (date, until) = (rfc5322(now), rfc5322(expires));
@@ -104,13 +104,13 @@ impl Queue {
             })
             .collect();
         if !dsn::wanted(&meta.envelope, kind, &recipients) {
-            return None;
+            return Ok(None);
         }
         let whole = dsn::needs_whole_message(&meta.envelope, kind, meta.size);
         let wanted = if whole { meta.size as usize } else { meta.header_len as usize };
         // A message that cannot be read back would otherwise never be given up: its sender hears of
         // it all the same, without the original.
-        let (front, whole) = match read_front(message, wanted).await {
+        let (front, whole) = match self.front(message, wanted).await {
             Ok(front) => (front, whole),
             Err(error) => {
                 tracing::error!(id = message.id.0, %error, "a report goes out without the message it is about");
@@ -119,7 +119,7 @@ impl Queue {
         };
         let content = [Bytes::from(front)];
         let arrival = rfc5322(UNIX_EPOCH + Duration::from_millis(meta.received_ms));
-        dsn::build(&DsnRequest {
+        Ok(dsn::build(&DsnRequest {
             kind,
             original: &meta.envelope,
             content: &content,
@@ -131,12 +131,29 @@ impl Queue {
             postmaster: &active.routing.postmaster,
             date: &date,
             id: Uuid::new_v4(),
-        })
+        }))
     }
-}
 
-/// The front of a message, read off the runtime's threads when it comes from disk.
-async fn read_front(message: &Arc<QueuedMessage>, bytes: usize) -> Result<Vec<u8>, SpoolError> {
-    let message = Arc::clone(message);
-    tokio::task::spawn_blocking(move || message.head(bytes)).await.unwrap_or(Err(SpoolError::Closed))
+    /// The first `limit` bytes of a message, from memory or, off the runtime's threads, from disk.
+    pub(super) async fn front(&self, message: &QueuedMessage, limit: usize) -> Result<Vec<u8>, SpoolError> {
+        let mut front = Vec::new();
+        if let Some(pieces) = message.resident() {
+            for piece in pieces {
+                let room = limit - front.len();
+                front.extend_from_slice(&piece[..piece.len().min(room)]);
+            }
+            return Ok(front);
+        }
+        let stored = self.spool.content(message.id).ok_or(SpoolError::Gone(message.id))?;
+        let read = move || {
+            let mut reader = stored.open_reader()?;
+            while front.len() < limit
+                && let Some(chunk) = reader.next_chunk(limit - front.len())?
+            {
+                front.extend_from_slice(&chunk);
+            }
+            Ok(front)
+        };
+        tokio::task::spawn_blocking(read).await.unwrap_or(Err(SpoolError::Closed))
+    }
 }

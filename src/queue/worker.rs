@@ -13,7 +13,9 @@ use crate::send::{
 
 use super::delivery::{DeliveryQueue, Item, Step};
 use super::manager::{Active, Queue};
+use super::message::QueuedMessage;
 use super::retry::retry_delay;
+use super::spool::SpoolError;
 
 /// Sees to a queue until it is empty for good, replaced, or the process ends.
 pub(super) fn drive(manager: Arc<Queue>, active: Arc<Active>, queue: Arc<DeliveryQueue>) {
@@ -139,7 +141,7 @@ impl Worker {
     async fn handle(&mut self, item: Item) -> bool {
         let (manager, active, queue) =
             (Arc::clone(&self.manager), Arc::clone(&self.active), Arc::clone(&self.queue));
-        let open = item.message.claim(item.indices());
+        let open = item.claim();
         let mut claim = Claim { manager: &manager, active: &active, queue: &queue, item: Some(item) };
         if open.is_empty() {
             if let Some(item) = claim.take() {
@@ -148,8 +150,16 @@ impl Worker {
             return true;
         }
         self.let_go_if_spent().await;
-        let Some(message) = claim.item.as_ref().map(|i| Arc::clone(&i.message)) else { return true };
-        let outgoing = outgoing(&message, &open);
+        let Some(outgoing) = claim.item.as_ref().map(|item| manager.outgoing(&item.message, &open)) else {
+            return true;
+        };
+        let Ok(outgoing) = outgoing else {
+            // The log says so; it stays in the spool, for the next start to find.
+            if let Some(item) = claim.take() {
+                item.message.release();
+            }
+            return true;
+        };
         let outcomes = if let Route::Maildir(template) = &queue.runtime.config.routing {
             self.now_connected();
             deliver_maildir(template, &outgoing, &active.routing.hostname).await
@@ -295,24 +305,31 @@ enum NotConnected {
     Abandoned,
 }
 
-fn outgoing(message: &super::QueuedMessage, open: &[usize]) -> Outgoing {
-    let meta = &message.meta;
-    let envelope = &meta.envelope;
-    Outgoing {
-        from: envelope.from.clone(),
-        body: envelope.body,
-        smtputf8: envelope.smtputf8,
-        ret: envelope.ret,
-        envid: envelope.envid.clone(),
-        recipients: open.iter().map(|i| envelope.recipients[*i].clone()).collect(),
-        size: meta.size,
-        facts: meta.facts,
-        content: match message.resident() {
-            Some(parts) => OutgoingContent::Memory(parts),
-            None => OutgoingContent::Stored(message.stored().clone()),
-        },
-        message_id: meta.message_id.to_string(),
-        record_id: message.id.0,
+impl Queue {
+    /// A message as the client engine takes it, for those of its recipients that are `open`.
+    fn outgoing(&self, message: &QueuedMessage, open: &[usize]) -> Result<Outgoing, SpoolError> {
+        let meta = message.meta()?;
+        let mut recipients = meta.envelope.recipients;
+        if open.len() < recipients.len() {
+            recipients = open.iter().filter_map(|i| recipients.get(*i).cloned()).collect();
+        }
+        let content = match message.resident() {
+            Some(pieces) => OutgoingContent::Memory(pieces),
+            None => OutgoingContent::Stored(self.spool.stored(message.id, meta.size)),
+        };
+        Ok(Outgoing {
+            from: meta.envelope.from,
+            body: meta.envelope.body,
+            smtputf8: meta.envelope.smtputf8,
+            ret: meta.envelope.ret,
+            envid: meta.envelope.envid,
+            recipients,
+            size: meta.size,
+            facts: meta.facts,
+            content,
+            message_id: meta.message_id.into_string(),
+            record_id: message.id.0,
+        })
     }
 }
 

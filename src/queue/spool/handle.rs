@@ -177,6 +177,11 @@ impl Spool {
         Some(StoredContent::new(Arc::clone(&self.0.shared), id.0, len))
     }
 
+    /// A handle to a content of `len` bytes. Whether there is one shows when it is read.
+    pub fn stored(&self, id: MessageId, len: u64) -> StoredContent {
+        StoredContent::new(Arc::clone(&self.0.shared), id.0, len)
+    }
+
     /// Messages in the spool, as far as they are durable.
     pub fn messages(&self) -> usize {
         self.0.shared.index().messages.len()
