@@ -159,10 +159,12 @@ impl Server {
                 Ok((stream, peer)) => {
                     let server = Arc::clone(&self);
                     let alive = self.shutdown.guard();
-                    tokio::spawn(async move {
+                    // Boxed: a task is copied several times on its way to its place, and a session is
+                    // ten kilobytes.
+                    tokio::spawn(Box::pin(async move {
                         server.serve(stream, peer).await;
                         drop(alive);
-                    });
+                    }));
                 }
                 Err(error) => {
                     // A connection that died in the backlog is nobody's problem; running out of
@@ -230,7 +232,7 @@ async fn refuse(stream: TcpStream, line: &str) {
             plain.write_all(line.as_bytes()).await?;
             plain.write_all(b"\r\n").await?;
         }
-        stream.close().await;
+        stream.close(false).await;
         Ok::<_, std::io::Error>(())
     };
     // A client that does not listen is not waited for.

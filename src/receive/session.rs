@@ -410,7 +410,7 @@ impl Session {
     /// Says goodbye to the connection and writes what the session was.
     async fn finish(mut self) {
         let ended = self.ended.unwrap_or(Ended::Broken);
-        self.stream.close().await;
+        self.stream.close(ended == Ended::Quit && self.input.is_empty()).await;
         // Who was refused for want of a place finds it when the connection is gone.
         drop(self.place);
         let probe = !self.tried_tls && !self.tried_mail;

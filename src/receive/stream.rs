@@ -43,7 +43,14 @@ impl Stream {
     /// Ends the connection in order: `close_notify` where there is TLS, then FIN, then whatever
     /// the peer had still under way is read. A socket closed on unread data is reset, and a reset
     /// takes the last reply with it before the peer has read why it was refused.
-    pub(super) async fn close(&mut self) {
+    ///
+    /// After QUIT the peer has nothing under way (`done`), and a connection in clear needs no
+    /// waiting: the kernel sees the last reply through.
+    pub(super) async fn close(&mut self, done: bool) {
+        if done && let Self::Plain(_) = self {
+            *self = Self::Closed;
+            return;
+        }
         let closing = async {
             let mut rest = [0; 4096];
             match self {

@@ -231,6 +231,13 @@ impl Inbox {
         }
         state.asleep = false;
         state.asleep_long = false;
+        if state.durable && !state.ending {
+            // Sessions that are ready to run hand in their messages first, and share the sync. On
+            // a processor with nothing else to do this returns at once, so nobody waits in vain.
+            drop(state);
+            std::thread::yield_now();
+            state = self.lock();
+        }
         state.lazy_since = None;
         std::mem::swap(&mut state.queue, batch);
         Taken { durable: std::mem::take(&mut state.durable), ending: state.ending }
