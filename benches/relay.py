@@ -15,11 +15,12 @@ firewall rules nor other traffic of this machine are measured), the release buil
 """
 
 import argparse
+import contextlib
 import fcntl
 import json
 import os
 import resource
-import shutil
+import signal
 import socket
 import struct
 import sys
@@ -102,6 +103,9 @@ def loopback_up():
         flags = struct.unpack("16sH14x", request)[1]
         if not flags & up:
             fcntl.ioctl(any_socket, set_, struct.pack("16sH14x", b"lo", flags | up))
+    # A thousand clients may connect at once. Linux's own default, which this namespace may lack.
+    with contextlib.suppress(OSError), open("/proc/sys/net/core/somaxconn", "w") as limit:
+        limit.write("4096")
 
 
 def arguments():
@@ -132,6 +136,8 @@ def arguments():
 
 
 if __name__ == "__main__":
+    # So that what was started is ended as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     try:
         main()
     except PeerError as problem:

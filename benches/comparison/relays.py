@@ -8,13 +8,10 @@ import os
 import subprocess
 
 import gatepost
-import peers
 from peers import Postfix, free_port
 
+from .others import EximRelay, OpenSmtpdRelay
 from .tools import program
-
-# Sessions of the largest scenario, and room for the relay's own.
-MOST_SESSIONS = 1100
 
 
 class Gatepost:
@@ -138,7 +135,5 @@ class PostfixRelay:
         return self.server.log()
 
 
-RELAYS = {relay.name: relay for relay in (Gatepost, QuietGatepost, PostfixRelay)}
-DEFAULT = ["gatepost", "postfix"]
-
-__all__ = ["DEFAULT", "RELAYS", "peers"]
+RELAYS = {relay.name: relay for relay in (Gatepost, QuietGatepost, PostfixRelay, OpenSmtpdRelay, EximRelay)}
+DEFAULT = ["gatepost", "postfix", "opensmtpd", "exim"]

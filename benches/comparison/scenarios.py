@@ -29,7 +29,9 @@ class Scenario:
     def load_options(self):
         """Options of mailload."""
         return {"connections": self.sessions, "per_connection": self.per_connection, "size": self.size,
-                "starttls": self.tls, "resume": self.resume}
+                "starttls": self.tls, "resume": self.resume,
+                # OpenSMTPD has a backlog of five connections and forgets the sixth.
+                "ramp": 100}
 
     def sink_options(self):
         """Options of mailsink."""

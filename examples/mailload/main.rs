@@ -48,7 +48,7 @@ struct Args {
     /// Bytes of body.
     #[arg(long, default_value_t = 4096)]
     size: usize,
-    /// How commands go out.
+    /// How commands go out. A server without PIPELINING gets them one at a time.
     #[arg(long, value_enum, default_value_t = Style::Pipeline)]
     style: Style,
     /// Number of the first message.
@@ -72,6 +72,9 @@ struct Args {
     /// Address to connect from.
     #[arg(long)]
     source: Option<std::net::IpAddr>,
+    /// Open the first connections over this many milliseconds instead of all at once.
+    #[arg(long, default_value_t = 0)]
+    ramp: u32,
     /// Insist on STARTTLS. Certificates are not looked at.
     #[arg(long)]
     starttls: bool,
@@ -98,6 +101,8 @@ struct Run {
     acked: AtomicU64,
     /// Messages begun and not settled, so that no more than `count` are acknowledged.
     reserved: AtomicU64,
+    /// Connections that were never greeted.
+    unanswered: AtomicU64,
     until: Instant,
     record: Option<Mutex<File>>,
     told: Mutex<Told>,
@@ -151,6 +156,7 @@ fn main() -> ExitCode {
         next: AtomicU64::new(args.first_id),
         acked: AtomicU64::new(0),
         reserved: AtomicU64::new(0),
+        unanswered: AtomicU64::new(0),
         until: started + Duration::from_secs_f64(args.seconds),
         record,
         told: Mutex::default(),
@@ -159,8 +165,16 @@ fn main() -> ExitCode {
         args,
     });
     runtime.block_on(async {
-        let work = |tls| tokio::spawn(session::work(Arc::clone(&run), tls));
-        let workers: Vec<_> = connectors.into_iter().map(work).collect();
+        let step = Duration::from_millis(run.args.ramp.into())
+            / u32::try_from(connectors.len().max(1)).unwrap_or(u32::MAX);
+        let mut workers = Vec::new();
+        for (tls, number) in connectors.into_iter().zip(0..) {
+            let run = Arc::clone(&run);
+            workers.push(tokio::spawn(async move {
+                tokio::time::sleep(step * number).await;
+                session::work(run, tls).await;
+            }));
+        }
         for worker in workers {
             let _ = worker.await;
         }
@@ -219,6 +233,7 @@ impl Run {
             "ms_p99": at(0.99),
             "ms_max": at(1.0),
             "handshakes": { "full": told.full_handshakes, "resumed": told.resumed_handshakes },
+            "unanswered": self.unanswered.load(Ordering::SeqCst),
             "refused": told.refused.iter().map(|(k, v)| (k.to_string(), *v)).collect::<BTreeMap<_, _>>(),
             "error": told.error,
         });

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use memchr::memchr;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -12,10 +14,15 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, HandshakeKind, SignatureScheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::Args;
+
+/// A connection without a greeting is given up after this time, and another one opened. A server
+/// with a short backlog forgets connections that its client believes to be there.
+const GREETING: Duration = Duration::from_secs(5);
 
 /// A connection on which EHLO was said.
 pub(crate) struct Peer {
@@ -23,6 +30,8 @@ pub(crate) struct Peer {
     input: Vec<u8>,
     /// Bytes of `input` that are dealt with.
     at: usize,
+    /// Whether it said PIPELINING.
+    pipelining: bool,
 }
 
 enum Stream {
@@ -36,16 +45,28 @@ enum Stream {
 type Refused = (u16, io::Error);
 
 impl Peer {
-    pub(crate) async fn open(args: &Args, tls: Option<&TlsConnector>) -> Result<Self, Refused> {
+    pub(crate) async fn open(
+        args: &Args,
+        tls: Option<&TlsConnector>,
+        unanswered: &AtomicU64,
+    ) -> Result<Self, Refused> {
         let broken = |error| (0, error);
-        let stream = Stream::Plain(connect(args.target, args.source).await.map_err(broken)?);
-        let mut peer = Self { stream, input: Vec::with_capacity(2048), at: 0 };
-        let banner = peer.reply().await.map_err(broken)?;
+        let mut peer =
+            Self { stream: Stream::None, input: Vec::with_capacity(2048), at: 0, pipelining: false };
+        let banner = loop {
+            peer.stream = Stream::Plain(connect(args.target, args.source).await.map_err(broken)?);
+            if let Ok(banner) = timeout(GREETING, peer.reply()).await {
+                break banner.map_err(broken)?;
+            }
+            unanswered.fetch_add(1, Ordering::Relaxed);
+        };
         expect(banner, 220, "the greeting")?;
         peer.ask(b"EHLO load.test\r\n", 250).await?;
         if let Some(tls) = tls {
             peer.ask(b"STARTTLS\r\n", 220).await?;
             peer.handshake(tls).await.map_err(broken)?;
+            // What was said in clear text does not count any more (RFC 3207 section 4.2).
+            peer.pipelining = false;
             peer.ask(b"EHLO load.test\r\n", 250).await?;
         }
         Ok(peer)
@@ -89,12 +110,18 @@ impl Peer {
         self.reply().await
     }
 
+    /// Whether several commands may go out at once (RFC 2920).
+    pub(crate) fn pipelining(&self) -> bool {
+        self.pipelining
+    }
+
     /// The code of the next whole reply.
     pub(crate) async fn reply(&mut self) -> io::Result<u16> {
         loop {
             while let Some(end) = memchr(b'\n', &self.input[self.at..]) {
                 let line = &self.input[self.at..=self.at + end];
                 self.at += end + 1;
+                self.pipelining |= line.get(4..).is_some_and(|text| text.trim_ascii_end() == b"PIPELINING");
                 if line.get(3) == Some(&b'-') {
                     continue;
                 }

@@ -92,7 +92,7 @@ async fn session(
     let mut began = Instant::now();
     // Before connecting, so that nobody connects for nothing.
     let Some(mut id) = unsent.take().or_else(|| run.begin()) else { return Ok(()) };
-    let mut peer = match Peer::open(&run.args, tls).await {
+    let mut peer = match Peer::open(&run.args, tls, &run.unanswered).await {
         Ok(peer) => peer,
         Err((code, error)) => {
             *run.told().refused.entry(code).or_default() += 1;
@@ -140,7 +140,7 @@ async fn message(run: &Run, peer: &mut Peer, id: u64, out: &mut Vec<u8>) -> io::
     let (args, templates) = (&run.args, &run.templates);
     out.clear();
     templates.mail(id, out);
-    if args.style == Style::Step {
+    if args.style == Style::Step || !peer.pipelining() {
         return step_by_step(run, peer, id, out).await;
     }
     for index in 0..args.to.len() {
@@ -199,7 +199,7 @@ async fn step_by_step(run: &Run, peer: &mut Peer, id: u64, out: &mut Vec<u8>) ->
 /// Sends header and body behind what is in `out`: after BDAT as they are, else as DATA wants them.
 async fn content(run: &Run, peer: &mut Peer, id: u64, out: &mut Vec<u8>) -> io::Result<()> {
     let body = run.bodies.body(id);
-    let bdat = run.args.style == Style::Bdat;
+    let bdat = run.args.style == Style::Bdat && peer.pipelining();
     let (rest, end): (_, &[u8]) = if bdat { (body.rest, b"") } else { (body.stuffed, b".\r\n") };
     let mut header = Vec::with_capacity(512);
     run.templates.header(id, body.crc, &mut header);

@@ -20,7 +20,7 @@ mod tally;
 mod wire;
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -28,7 +28,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 
@@ -97,7 +97,11 @@ async fn run() -> io::Result<()> {
     };
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let acceptor = if args.starttls { Some(wire::acceptor()?) } else { None };
-    let listener = TcpListener::bind(args.listen).await?;
+    let socket = if args.listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(args.listen)?;
+    // A thousand relays' connections may come at once.
+    let listener = socket.listen(4096)?;
     let greetings = [greeting(&args.offer, args.starttls), greeting(&args.offer, false)];
     let (tally, spare) = (Tally::default(), Mutex::default());
     let sink = Arc::new(Sink { args, record, acceptor, greetings, tally, spare });
@@ -124,7 +128,8 @@ async fn run() -> io::Result<()> {
             }
         }
     }
-    println!("{}", sink.tally.counts().report());
+    // Whoever wanted to know may be gone.
+    let _ = writeln!(io::stdout(), "{}", sink.tally.counts().report());
     Ok(())
 }
 

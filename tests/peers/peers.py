@@ -342,6 +342,7 @@ def _postconf(name):
 # No service runs chrooted: the directories are private already.
 _MASTER = """\
 {host}:{port} inet n - n - - smtpd
+pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 tlsmgr unix - - n 1000? 1 tlsmgr
@@ -377,11 +378,12 @@ class OpenSmtpd(_Server):
 
     relay     where mail for other domains goes: "smtp+tls://127.0.0.1:2525" demands TLS (its
               certificate is not judged), "smtp://…" takes it if offered, "smtp+notls://…" never.
+    settings  lines for the top of smtpd.conf
     """
 
-    def __init__(self, directory, port, domains, relay=None, **more):
+    def __init__(self, directory, port, domains, relay=None, settings=(), **more):
         super().__init__(directory, port, domains, **more)
-        self.relay = relay
+        self.relay, self.settings = relay, list(settings)
 
     @staticmethod
     def unavailable():
@@ -402,7 +404,7 @@ class OpenSmtpd(_Server):
         for name in ("passwd", "group"):
             (config / name).write_text(pathlib.Path("/etc", name).read_text() + _ACCOUNTS[name].format(mail=self.mail))
         (config / "users").write_text("@ gpmail\n")
-        lines = [f"listen on {self.host} port {self.port} hostname opensmtpd.test"]
+        lines = [*self.settings, f"listen on {self.host} port {self.port} hostname opensmtpd.test"]
         lines.append(f"table users file:{config}/users")
         lines.append(f'action deliver maildir "{self.mail}/%{{dest.domain:lowercase}}/%{{dest.user:lowercase}}" '
                      "virtual <users>")
