@@ -7,11 +7,11 @@ mailload -> relay -> mailsink (examples/). Every body is checked: a message that
 or damaged fails the run. The relays take turns (A B A B ...), so that a change in the machine's
 speed hits all of them; the table shows medians, and ratios to Postfix in the same run. Afterwards
 each relay does the same once more while memory and syncs are looked at. docs/performance.md
-explains the columns, benches/comparison/relays.py has everybody's settings.
+explains the columns, benches/comparison/{relays,others}.py have everybody's settings.
 
 Needs root (Postfix changes users; control groups; a network namespace of its own, so that neither
 firewall rules nor other traffic of this machine are measured), the release build (`cargo build
---release --bins --examples`), and the peers (`tests/peers/install.sh`).
+--release --bins --examples`), and the peers (`benches/install.sh`).
 """
 
 import argparse

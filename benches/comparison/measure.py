@@ -102,11 +102,11 @@ def _burst(server, scenario, options, sink, group, warm):
 
 @contextlib.contextmanager
 def _again(server):
-    """Tells a relay that needs it more than once to try again, every five seconds."""
+    """Tells a relay that needs it more than once to try again, every second."""
     done = threading.Event()
 
     def tell():
-        while not done.wait(5):
+        while not done.wait(1):
             server.release()
 
     thread = threading.Thread(target=tell, daemon=True)

@@ -5,7 +5,7 @@ import pathlib
 import shutil
 import subprocess
 
-from peers import OPENSMTPD, OpenSmtpd, _Server, free_port
+from peers import OpenSmtpd, _Server, free_port
 
 EXIM = pathlib.Path(os.environ.get("GATEPOST_PEERS", pathlib.Path(__file__).resolve().parents[2] / "target/peers")) / "exim"
 
@@ -25,12 +25,9 @@ class OpenSmtpdRelay:
     """
 
     name, title = "opensmtpd", "OpenSMTPD"
-    syncs = False
     # After the last connection of the warm-up it makes no new one for 10 seconds, whatever waits.
     # A relay that always has mail does not get there, so that is left out of the measurement.
     SETTLE = 11.0
-    # What was under way to a host it holds for dead is put back, and needs to be scheduled again.
-    RELEASE_AGAIN = True
 
     @staticmethod
     def unavailable(scenario):
@@ -51,21 +48,6 @@ class OpenSmtpdRelay:
         self.server.wrapper = wrapper
         self.server.start()
         self.port = self.server.port
-
-    def release(self):
-        """What an operator does: smtpctl schedule all, inside its own view of the file system.
-
-        smtpctl wants to be run by its group, as the set-group-id bit of an installed one has it.
-        """
-        for route in self._smtpctl("show", "routes").splitlines():
-            # "1. … -> 127.0.0.1 …": a route that failed too often stays closed otherwise.
-            self._smtpctl("resume", "route", route.split(".")[0].strip())
-        self._smtpctl("schedule", "all")
-
-    def _smtpctl(self, *command):
-        done = subprocess.run(["nsenter", "--target", str(self.server.process.pid), "--mount", "--setgid", "64902",
-                               OPENSMTPD.resolve() / "usr/sbin/smtpctl", *command], capture_output=True, text=True)
-        return done.stdout
 
     def stop(self):
         self.server.stop()
@@ -185,7 +167,6 @@ class EximRelay:
     """
 
     name, title = "exim", "Exim"
-    syncs = True
     RUNNERS = 8
 
     @staticmethod

@@ -31,13 +31,18 @@ pub(crate) fn any(text: &[u8], odd: impl Fn(u8) -> bool) -> bool {
 
 /// The words of a text, which blanks stand between.
 pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    words_between(text, |b| b == b' ')
+}
+
+/// The words of a text, which bytes stand between that are ASCII and fulfil `separates`.
+pub(super) fn words_between(text: &str, separates: impl Fn(u8) -> bool) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
-        rest = rest.trim_start_matches(' ');
-        let end = rest.bytes().position(|b| b == b' ').unwrap_or(rest.len());
-        let (word, tail) = rest.split_at(end);
+        let start = rest.bytes().position(|b| !separates(b))?;
+        let length = rest[start..].bytes().position(&separates).unwrap_or(rest.len() - start);
+        let (word, tail) = rest[start..].split_at(length);
         rest = tail;
-        if word.is_empty() { None } else { Some(word) }
+        Some(word)
     })
 }
 

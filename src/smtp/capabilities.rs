@@ -1,5 +1,6 @@
 //! What a server offers in its EHLO reply (RFC 5321 section 4.1.1.1).
 
+use super::ascii::words_between;
 use super::reply::Reply;
 
 /// The longest keyword of ours, ENHANCEDSTATUSCODES, has no more letters.
@@ -50,7 +51,7 @@ impl Capabilities {
 
     fn take(&mut self, line: &str) {
         // Old servers wrote `AUTH=LOGIN`, from a draft of RFC 2554.
-        let mut words = words(line);
+        let mut words = words_between(line, |b| matches!(b, b' ' | b'\t' | b'='));
         let Some(keyword) = words.next() else { return };
         // On the stack: one that is longer than ours is none of ours.
         let mut upper = [0; LONGEST];
@@ -80,17 +81,4 @@ impl Capabilities {
             _ => {}
         }
     }
-}
-
-/// Words as old servers and new ones separate them.
-fn words(line: &str) -> impl Iterator<Item = &str> {
-    let separates = |b: u8| matches!(b, b' ' | b'\t' | b'=');
-    let mut rest = line;
-    std::iter::from_fn(move || {
-        let start = rest.bytes().position(|b| !separates(b))?;
-        let length = rest[start..].bytes().position(separates).unwrap_or(rest.len() - start);
-        let (word, tail) = rest[start..].split_at(length);
-        rest = tail;
-        Some(word)
-    })
 }
