@@ -108,6 +108,8 @@ struct Inner {
     limit: f64,
     /// Items handed to workers so far.
     taken: u64,
+    /// Other queues need the connections this one could have besides; it asks again at this time.
+    crowded: Option<Instant>,
     /// What `taken` was when the driver last looked, and when it looks again: with no progress by
     /// then, the ready messages wait for a busy next hop and another connection helps.
     watched: Option<(u64, Instant)>,
@@ -122,16 +124,16 @@ const FIRST_LIMIT: f64 = 4.0;
 const BACKLOG: usize = 4;
 /// How long a ready message may wait for a busy connection before another one is opened.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// How long a connection without work is kept for the next message.
-const IDLE: Duration = Duration::from_secs(5);
+/// When a queue that may not have another connection for the sake of other queues asks again.
+const CROWDED: Duration = Duration::from_millis(200);
 /// How long an empty queue lives on (`QueueMaxIdleTime`, exchange-edge.md 2.5).
 const MAX_IDLE: Duration = Duration::from_mins(3);
 
 /// What the driver of a queue is to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Start this many workers, then ask again.
-    Start(usize),
+    /// Start this many workers, then ask again. `first`: there was none.
+    Start { first: bool, count: usize },
     /// Ask again at this time, or when something changes.
     Wait(Option<Instant>),
     /// The queue is empty for good.
@@ -176,6 +178,7 @@ impl DeliveryQueue {
                 connecting: 0,
                 limit: FIRST_LIMIT,
                 taken: 0,
+                crowded: None,
                 watched: None,
                 empty_since: None,
                 retired: false,
@@ -253,9 +256,10 @@ impl DeliveryQueue {
         self.inner().in_flight -= 1;
     }
 
-    /// The next ready item. A worker with an open connection waits a while for one.
-    pub(super) async fn next(&self, connected: bool) -> Option<Item> {
-        let until = Instant::now() + IDLE;
+    /// The next ready item. A worker with an open connection waits for one as long as `idle` says.
+    pub(super) async fn next(&self, idle: Option<Duration>) -> Option<Item> {
+        let connected = idle.is_some();
+        let until = Instant::now() + idle.unwrap_or_default();
         loop {
             {
                 let mut inner = self.inner();
@@ -315,7 +319,11 @@ impl DeliveryQueue {
             }
             return Step::Wait(Some(since + MAX_IDLE));
         }
-        let limit = inner.limit_now(&self.runtime);
+        let mut limit = inner.limit_now(&self.runtime);
+        let crowded = inner.crowded.filter(|until| *until > now);
+        if crowded.is_some() {
+            limit = limit.min(inner.workers.max(1));
+        }
         let taken = inner.taken;
         let watch = inner.watched.filter(|(before, _)| *before == taken);
         let stuck = watch.is_some_and(|(_, until)| now >= until);
@@ -330,7 +338,7 @@ impl DeliveryQueue {
             inner.workers += start;
             inner.connecting += start;
             inner.watched = None;
-            return Step::Start(start);
+            return Step::Start { first: inner.workers == start, count: start };
         }
         if inner.workers < limit {
             let until = watch.map_or(now + PATIENCE, |(_, until)| until);
@@ -339,7 +347,17 @@ impl DeliveryQueue {
         }
         // All connections there may be are busy; each takes what is ready as it gets free.
         inner.watched = None;
-        Step::Wait(inner.deferred.first_key_value().map(|((t, _), _)| *t))
+        let due = inner.deferred.first_key_value().map(|((t, _), _)| *t);
+        Step::Wait(due.into_iter().chain(crowded).min())
+    }
+
+    /// The last `count` workers of [`Step::Start`] were not started: what is left of the
+    /// connections out is for other queues.
+    pub(super) fn not_started(&self, count: usize) {
+        let mut inner = self.inner();
+        inner.workers -= count;
+        inner.connecting = inner.connecting.saturating_sub(count);
+        inner.crowded = Some(Instant::now() + CROWDED);
     }
 
     /// Returns when the driver should look again.

@@ -15,6 +15,8 @@ use crate::queue::spool::{Content, Spool, SpoolOptions};
 use crate::smtp::{Address, BodyFacts, BodyType};
 use crate::tls::{CertificateStore, Roots};
 
+const IDLE: Duration = Duration::from_secs(5);
+
 /// A queue with `max_connections = 8`, and messages for it.
 struct Bench {
     queue: Arc<DeliveryQueue>,
@@ -75,6 +77,14 @@ impl Bench {
         }
     }
 
+    /// How many workers are to be started now.
+    fn starts(&self) -> usize {
+        match self.step() {
+            Step::Start { count, .. } => count,
+            _ => 0,
+        }
+    }
+
     fn step(&self) -> Step {
         self.queue.step(Instant::now())
     }
@@ -85,39 +95,39 @@ async fn one_message_starts_one_worker_and_a_backlog_more_up_to_the_limit() {
     let b = Bench::new();
     assert!(matches!(b.step(), Step::Wait(Some(_))), "an empty queue waits for its end");
     b.push(1).await;
-    assert_eq!(b.step(), Step::Start(1));
+    assert_eq!(b.starts(), 1);
     assert!(matches!(b.step(), Step::Wait(Some(_))), "the one that starts will see to it");
     b.push(50).await;
-    assert_eq!(b.step(), Step::Start(3), "the first limit is four connections");
+    assert_eq!(b.starts(), 3, "the first limit is four connections");
     for _ in 0..200 {
         b.queue.succeeded();
     }
-    assert_eq!(b.step(), Step::Start(4), "learnt to bear more, but never above max_connections");
+    assert_eq!(b.starts(), 4, "learnt to bear more, but never above max_connections");
 }
 
 #[tokio::test]
 async fn a_message_that_waits_for_a_busy_connection_gets_another_one() {
     let b = Bench::new();
     b.push(1).await;
-    assert_eq!(b.step(), Step::Start(1));
+    assert_eq!(b.starts(), 1);
     b.queue.connected();
-    let _busy = b.queue.next(false).await.unwrap();
+    let _busy = b.queue.next(None).await.unwrap();
     b.push(1).await;
     tokio::time::pause();
     assert_eq!(b.step(), Step::Wait(Some(Instant::now() + PATIENCE)));
     advance(PATIENCE / 2).await;
     assert_eq!(b.step(), Step::Wait(Some(Instant::now() + PATIENCE / 2)), "whoever else woke the driver");
     advance(PATIENCE / 2).await;
-    assert_eq!(b.step(), Step::Start(1), "nothing was taken since");
+    assert_eq!(b.starts(), 1, "nothing was taken since");
 }
 
 #[tokio::test]
 async fn a_dead_next_hop_puts_the_queue_into_retry_until_its_time_comes() {
     let b = Bench::new();
     b.push(1).await;
-    assert_eq!(b.step(), Step::Start(1));
+    assert_eq!(b.starts(), 1);
     tokio::time::pause();
-    let item = b.queue.next(false).await.unwrap();
+    let item = b.queue.next(None).await.unwrap();
     b.queue
         .connection_failed("421 4.2.1 Unable to connect".into(), |n| Duration::from_secs(u64::from(n) * 60));
     b.queue.put_back(item).unwrap();
@@ -125,9 +135,9 @@ async fn a_dead_next_hop_puts_the_queue_into_retry_until_its_time_comes() {
     b.queue.worker_gone(false);
     assert_eq!(b.queue.view().status, QueueStatus::Retry);
     assert_eq!(b.step(), Step::Wait(Some(Instant::now() + Duration::from_mins(1))));
-    assert!(b.queue.next(false).await.is_none(), "no new connection before that");
+    assert!(b.queue.next(None).await.is_none(), "no new connection before that");
     advance(Duration::from_mins(1)).await;
-    assert_eq!(b.step(), Step::Start(1), "one goes ahead");
+    assert_eq!(b.starts(), 1, "one goes ahead");
     let view = b.queue.view();
     assert_eq!((view.messages, view.retry_count), (1, 1));
     assert_eq!(view.last_error.as_deref(), Some("421 4.2.1 Unable to connect"));
@@ -139,11 +149,11 @@ async fn a_dead_next_hop_puts_the_queue_into_retry_until_its_time_comes() {
 async fn one_failure_beside_open_connections_only_lowers_the_limit() {
     let b = Bench::new();
     b.push(8).await;
-    assert_eq!(b.step(), Step::Start(2));
+    assert_eq!(b.starts(), 2);
     b.queue.connected();
     b.queue.connection_failed("421".into(), |_| Duration::from_hours(1));
     assert_ne!(b.queue.view().status, QueueStatus::Retry);
-    assert!(b.queue.next(false).await.is_some());
+    assert!(b.queue.next(None).await.is_some());
 }
 
 #[tokio::test]
@@ -155,7 +165,7 @@ async fn a_deferred_message_becomes_ready_when_due_and_not_before() {
     assert_eq!(b.queue.view().deferred, 1);
     tokio::time::pause();
     advance(Duration::from_mins(5)).await;
-    assert_eq!(b.step(), Step::Start(1));
+    assert_eq!(b.starts(), 1);
     assert_eq!(b.queue.view().deferred, 0);
 }
 
@@ -163,16 +173,16 @@ async fn a_deferred_message_becomes_ready_when_due_and_not_before() {
 async fn a_worker_that_stops_waiting_is_no_longer_counted_as_idle() {
     let b = Bench::new();
     b.push(1).await;
-    assert_eq!(b.step(), Step::Start(1));
+    assert_eq!(b.starts(), 1);
     b.queue.connected();
-    let _ = b.queue.next(true).await.unwrap();
+    let _ = b.queue.next(Some(IDLE)).await.unwrap();
     b.queue.landed();
     // As when the next hop closes the idle connection.
-    let gave_up = tokio::time::timeout(Duration::from_millis(1), b.queue.next(true)).await;
+    let gave_up = tokio::time::timeout(Duration::from_millis(1), b.queue.next(Some(IDLE))).await;
     assert!(gave_up.is_err());
     b.queue.worker_gone(false);
     b.push(1).await;
-    assert_eq!(b.step(), Step::Start(1), "somebody must see to the new message");
+    assert_eq!(b.starts(), 1, "somebody must see to the new message");
 }
 
 #[tokio::test]
@@ -183,7 +193,7 @@ async fn a_retired_queue_gives_everything_back_and_takes_nothing_more() {
     assert_eq!(b.queue.retire().len(), 4);
     assert!(b.queue.push(b.item().await).is_err());
     assert!(b.queue.put_back(b.item().await).is_err());
-    assert!(b.queue.next(true).await.is_none());
+    assert!(b.queue.next(Some(IDLE)).await.is_none());
     assert_eq!(b.step(), Step::End);
 }
 
@@ -196,4 +206,19 @@ async fn settled_messages_are_purged() {
     b.queue.push(item).unwrap();
     b.queue.purge();
     assert_eq!(b.queue.view().messages, 2);
+}
+
+#[tokio::test]
+async fn only_a_first_connection_is_certain_and_the_others_are_asked_for_again() {
+    let b = Bench::new();
+    b.push(50).await;
+    assert_eq!(b.step(), Step::Start { first: true, count: 4 });
+    tokio::time::pause();
+    b.queue.not_started(3);
+    assert_eq!(b.step(), Step::Wait(Some(Instant::now() + CROWDED)));
+    b.queue.connected();
+    let _busy = b.queue.next(None).await.unwrap();
+    assert_eq!(b.step(), Step::Wait(Some(Instant::now() + CROWDED)), "whoever else woke the driver");
+    advance(CROWDED).await;
+    assert_eq!(b.step(), Step::Start { first: false, count: 3 });
 }

@@ -8,7 +8,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::config::Transport;
@@ -19,6 +18,7 @@ use crate::shutdown::Shutdown;
 use crate::smtp::{BodyFacts, EnhancedCode, Reply};
 
 use super::codec;
+use super::connections::Connections;
 use super::delivery::{DeliveryQueue, Item, QueueView};
 use super::message::{MessageMeta, QueuedMessage, RecipientStatus, Source, State};
 use super::spool::{Change, Content, MessageId, Recovery, Spool, SpoolError};
@@ -90,8 +90,7 @@ enum Place {
 pub(super) struct Active {
     pub(super) routing: Routing,
     outlets: HashMap<String, Outlet>,
-    /// `max_outbound_connections`
-    pub(super) connections: Semaphore,
+    pub(super) connections: Connections,
 }
 
 /// The queue.
@@ -121,7 +120,7 @@ impl Active {
                 (name.clone(), Outlet { runtime: Arc::clone(runtime), queues })
             })
             .collect();
-        let connections = Semaphore::new(routing.transport.max_outbound_connections);
+        let connections = Connections::new(routing.transport.max_outbound_connections);
         Self { routing, outlets, connections }
     }
 }

@@ -118,7 +118,7 @@ async fn a_replaced_configuration_gets_no_new_queue() {
 async fn two_items_for_one_idle_worker_bring_another() {
     let house = house();
     let queue = DeliveryQueue::new(1, Arc::new(testing::plain()), NextHop { domain: "x".into() });
-    let mut worker = pin!(queue.next(true));
+    let mut worker = pin!(queue.next(Some(std::time::Duration::from_secs(5))));
     assert!(worker.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     queue.push(house.item().await).unwrap();
     assert!(!ready(queue.changed()), "one is enough for one");

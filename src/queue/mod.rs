@@ -3,6 +3,7 @@
 #[doc(hidden)]
 pub mod bench;
 mod codec;
+mod connections;
 mod delivery;
 pub mod dsn;
 mod housekeeping;

@@ -11,6 +11,7 @@ use crate::send::{
     without_ourselves,
 };
 
+use super::connections::Leave;
 use super::delivery::{DeliveryQueue, Item, Step};
 use super::manager::{Active, Queue};
 use super::message::QueuedMessage;
@@ -22,10 +23,17 @@ pub(super) fn drive(manager: Arc<Queue>, active: Arc<Active>, queue: Arc<Deliver
     tokio::spawn(async move {
         while !manager.shutdown.is_down() {
             let wake = match queue.step(Instant::now()) {
-                Step::Start(count) => {
-                    for _ in 0..count {
+                Step::Start { first, count } => {
+                    for n in 0..count {
+                        let only = first && n == 0;
+                        let connections = &active.connections;
+                        let leave = if only { connections.first_now() } else { connections.further() };
+                        if !only && leave.is_none() {
+                            queue.not_started(count - n);
+                            break;
+                        }
                         let worker = Worker::new(&manager, &active, &queue);
-                        tokio::spawn(worker.run());
+                        tokio::spawn(worker.run(leave));
                     }
                     continue;
                 }
@@ -47,6 +55,9 @@ pub(super) fn drive(manager: Arc<Queue>, active: Arc<Active>, queue: Arc<Deliver
         Queue::forget(&active, &queue);
     });
 }
+
+/// How long a connection without work is kept for the next message.
+const IDLE: Duration = Duration::from_secs(5);
 
 struct Worker {
     manager: Arc<Queue>,
@@ -113,15 +124,24 @@ impl Worker {
         }
     }
 
-    async fn run(mut self) {
+    /// Works until there is nothing to do. Without `leave` to hold a connection it is the first
+    /// worker of its queue, and waits for one.
+    async fn run(mut self, leave: Option<Leave>) {
         let (manager, active) = (Arc::clone(&self.manager), Arc::clone(&self.active));
-        let Ok(_permit) = active.connections.acquire().await else { return };
+        let _leave = match leave {
+            Some(leave) => leave,
+            None => match active.connections.first().await {
+                Some(leave) => leave,
+                None => return,
+            },
+        };
         while !manager.shutdown.is_down() {
+            let idle = if active.connections.are_short() { Duration::ZERO } else { IDLE };
             let next = match &mut self.connection {
-                None => self.queue.next(false).await,
+                None => self.queue.next(None).await,
                 Some(connection) => tokio::select! {
                     biased;
-                    next = self.queue.next(true) => next,
+                    next = self.queue.next(Some(idle)) => next,
                     // The next hop closed it or said goodbye: no message should meet that.
                     () = connection.idle() => None,
                     () = manager.shutdown.wait() => None,

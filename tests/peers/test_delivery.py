@@ -3,6 +3,7 @@ recipient of each message is handled exactly once."""
 
 import email
 import smtplib
+import socket
 import unittest
 
 import peers
@@ -52,6 +53,28 @@ class SmartHosts(PeerTest):
         edge.stop()
         self.assertIn("spool opened", edge.diagnostics())
         self.assertEqual(hop.log().count("status=sent"), 3)
+
+
+class Crowd(PeerTest):
+    def test_a_next_hop_that_hangs_leaves_connections_to_others(self):
+        # It takes connections and never greets, for minutes; each holds one of the four there are.
+        hanging = self.enterContext(socket.create_server(("127.0.0.1", 0), backlog=64))
+        hanging.settimeout(20)
+        with ScriptedServer() as fine:
+            edge = self.relay(
+                receive(), send("Hanging", ["hang.test"], smart_hosts=[f"127.0.0.1:{hanging.getsockname()[1]}"]),
+                send("Fine", ["contoso.test"], smart_hosts=[f"127.0.0.1:{fine.port}"]),
+                retries="[transport]\nmax_outbound_connections = 4\n")
+            with smtplib.SMTP("127.0.0.1", edge.port) as client:
+                for i in range(30):
+                    client.sendmail(ANN, f"user{i}@hang.test", b"Subject: x\r\n\r\nx\r\n")
+            held = [self.enterContext(hanging.accept()[0]) for _ in range(3)]
+            self.swaks(edge, DON)
+            peers.wait_until(lambda: fine.to(DON), "the mail for the other next hop")
+            hanging.settimeout(0)
+            self.assertRaises(BlockingIOError, hanging.accept)
+            for connection in held:
+                connection.close()
 
 
 class MixedOutcomes(PeerTest):
