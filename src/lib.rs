@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod config;
 pub mod lab;
+pub mod lint;
 pub mod log;
 pub mod message;
 pub mod queue;

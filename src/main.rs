@@ -52,6 +52,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look for what would go wrong with Exchange Online though the configuration is valid.
+    Lint {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Run a whole lab on loopback: edge, EOP stand-in, mailbox server; send one message each way.
     Lab(cli::LabArgs),
     /// Ask a running relay for its banner; exit 0 if it answers.
@@ -77,6 +85,7 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         }
+        Command::Lint { config, json } => cli::lint(&config.config, json),
         Command::Lab(lab) => {
             // What the lab prints is its own output; only what goes wrong belongs beside it.
             if args.verbose > 0 || std::env::var_os("RUST_LOG").is_some() {

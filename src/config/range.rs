@@ -73,6 +73,11 @@ impl IpRange {
         Self { low: Ipv6Addr::UNSPECIFIED.into(), high: Ipv6Addr::from(u128::MAX).into() }
     }
 
+    /// Its first and last address.
+    pub fn ends(&self) -> (IpAddr, IpAddr) {
+        (self.low, self.high)
+    }
+
     /// Whether it is a range of IPv4 addresses.
     pub fn is_ipv4(&self) -> bool {
         self.low.is_ipv4()

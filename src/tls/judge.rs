@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, Error, KeyUsage};
 
 use super::certificate::CertificateFacts;
@@ -48,7 +48,7 @@ pub fn judge_server(
     tls_domain: Option<&DomainPattern>,
     now: SystemTime,
 ) -> Result<Option<String>, CertificateProblem> {
-    let certificate = chain(facts, roots, Purpose::Server, now)?;
+    let certificate = chain(&facts.peer_chain, roots, Purpose::Server, now)?;
     tls_domain.map(|domain| carries(&certificate, std::slice::from_ref(domain))).transpose()
 }
 
@@ -60,7 +60,7 @@ pub fn judge_server_address(
     address: IpAddr,
     now: SystemTime,
 ) -> Result<Option<String>, CertificateProblem> {
-    let certificate = chain(facts, roots, Purpose::Server, now)?;
+    let certificate = chain(&facts.peer_chain, roots, Purpose::Server, now)?;
     if certificate.addresses.contains(&address.to_canonical()) {
         return Ok(Some(address.to_string()));
     }
@@ -88,24 +88,37 @@ pub fn judge_client_at(
     domains: &[DomainPattern],
     now: SystemTime,
 ) -> Result<Option<String>, CertificateProblem> {
-    let certificate = chain(facts, roots, Purpose::Client, now)?;
+    let certificate = chain(&facts.peer_chain, roots, Purpose::Client, now)?;
     if domains.is_empty() { Ok(None) } else { carries(&certificate, domains).map(Some) }
 }
 
-#[derive(Clone, Copy)]
-enum Purpose {
+/// Judges a chain of our own, leaf first, as a peer would that trusts `roots`.
+pub fn judge_own(
+    sent: &[CertificateDer<'static>],
+    roots: &Roots,
+    purpose: Purpose,
+    now: SystemTime,
+) -> Result<(), CertificateProblem> {
+    chain(sent, roots, purpose, now).map(|_| ())
+}
+
+/// What a certificate is shown as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A server's (serverAuth).
     Server,
+    /// A client's (clientAuth).
     Client,
 }
 
 /// Verifies the chain and returns the leaf's facts.
 fn chain(
-    facts: &TlsFacts,
+    sent: &[CertificateDer<'static>],
     roots: &Roots,
     purpose: Purpose,
     now: SystemTime,
 ) -> Result<CertificateFacts, CertificateProblem> {
-    let Some((leaf, intermediates)) = facts.peer_chain.split_first() else {
+    let Some((leaf, intermediates)) = sent.split_first() else {
         return Err(CertificateProblem::new("EmptyCertificate", "the peer sent no certificate"));
     };
     let certificate = CertificateFacts::read(leaf)

@@ -37,7 +37,9 @@ pub use facts::{Side, TlsFacts, TlsVersion};
 pub use failure::HandshakeFailure;
 pub use hello::OfferedVersions;
 pub use identity::Identity;
-pub use judge::{CertificateProblem, judge_client, judge_client_at, judge_server, judge_server_address};
+pub use judge::{
+    CertificateProblem, Purpose, judge_client, judge_client_at, judge_own, judge_server, judge_server_address,
+};
 pub use names::certificate_name_matches;
 pub use recorded::Recorded;
 pub use roots::Roots;

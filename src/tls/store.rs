@@ -74,6 +74,11 @@ impl CertificateStore {
         chosen.cloned()
     }
 
+    /// Whether a certificate is good for the host `fqdn`; the self-made one is for all.
+    pub fn is_good_for(&self, identity: &Identity, fqdn: &str) -> bool {
+        self.self_made || covers(&identity.facts, fqdn)
+    }
+
     /// All of them, in order of preference.
     pub fn identities(&self) -> &[Arc<Identity>] {
         &self.identities

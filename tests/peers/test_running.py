@@ -10,7 +10,7 @@ import subprocess
 import unittest
 
 import peers
-from cases import PeerTest, accepted, receive, send
+from cases import PeerTest, accepted, certificate, receive, roots, send
 from gatepost import BINARY, FAST_RETRIES, Dialogue, Gatepost, server
 from scripted import ScriptedServer
 
@@ -201,6 +201,35 @@ class HealthCheck(PeerTest):
         done = gatepost("healthcheck", "-c", edge.config)
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertIn(f"127.0.0.1:{edge.port}: connect", done.stderr)
+
+
+class Lint(PeerTest):
+    """The rules have unit tests; this is the way from files to words and exit codes."""
+
+    def lint(self, issued, *options):
+        file = self.base / "lint.toml"
+        file.write_text("\n".join([server(), accepted("contoso.test"), certificate(issued), roots(self.ca.path),
+                                   receive(accept_any_recipient=False, tls="required").replace("{port}", "2525")]))
+        return gatepost("lint", "-c", file, *options)
+
+    def test_a_chain_without_its_intermediate(self):
+        issued = self.ca.subordinate(self.base / "below", "Below").issue("edge.contoso.test")
+        whole = self.lint(issued)
+        self.assertIn("certificate-expires-soon: certificate `edge`", whole.stdout, "it lives for two days")
+        self.assertNotIn("certificate-chain-incomplete", whole.stdout)
+        leaf, end, _ = issued.chain.read_text().partition("-----END CERTIFICATE-----")
+        issued.chain.write_text(leaf + end + "\n")
+        broken = self.lint(issued, "--json")
+        self.assertEqual(broken.returncode, 1, broken.stderr)
+        [found] = [f for f in json.loads(broken.stdout) if f["rule"] == "certificate-chain-incomplete"]
+        self.assertIn("the chain ends at `CN=edge.contoso.test`, issued by `CN=Below`", found["problem"])
+
+    def test_what_check_refuses(self):
+        file = self.base / "broken.toml"
+        file.write_text("[server]\nhostnam = 1\n")
+        done = gatepost("lint", "-c", file)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("broken.toml:2:1:", done.stderr)
 
 
 class Lab(PeerTest):
