@@ -5,10 +5,7 @@ use std::io::Write;
 use super::{Outgoing, words};
 use crate::config::ascii_domain;
 use crate::message::Recipient;
-use crate::smtp::{Address, BodyType, Capabilities, Notify, Reply, Ret};
-
-/// Longest line of text mail without its CRLF (RFC 5321 section 4.5.3.1.6).
-const MAX_TEXT_LINE: usize = 998;
+use crate::smtp::{Address, BodyType, Capabilities, MAX_TEXT_LINE, Notify, Reply, Ret};
 
 /// How a message goes to one peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

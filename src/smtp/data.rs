@@ -19,7 +19,7 @@ impl DataDecoder {
     /// Returns how many bytes were used, and whether the end of data is among them: the bytes
     /// behind it belong to the next command.
     pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, bool) {
-        let used = self.0.run(input, |text| out.extend_from_slice(text));
+        let used = self.0.run(input, |part| out.extend_from_slice(part.of(input)));
         (used, self.0.is_done())
     }
 
@@ -44,12 +44,12 @@ impl BdatDecoder {
     /// Takes in octets of a chunk and appends the text to `out`. A CR at the end of the input is
     /// held back until the next call says what follows it.
     pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) {
-        self.0.run(input, |text| out.extend_from_slice(text));
+        self.0.run(input, |part| out.extend_from_slice(part.of(input)));
     }
 
     /// The last chunk is through: a CR still held back goes out.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
-        self.0.finish(|text| out.extend_from_slice(text));
+        self.0.finish(|part| out.extend_from_slice(part.of(&[])));
     }
 
     /// What is known of the text so far.

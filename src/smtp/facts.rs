@@ -1,5 +1,8 @@
 //! What is known about message text after it went by once.
 
+/// Longest line of text mail without its CRLF (RFC 5321 section 4.5.3.1.6).
+pub const MAX_TEXT_LINE: usize = 998;
+
 /// Facts about decoded message text, gathered while it is received. They decide what a next hop
 /// must be able to take, and whether the text may be taken at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,8 +15,9 @@ pub struct BodyFacts {
     pub eight_bit: bool,
     /// A NUL occurred: needs BINARYMIME (RFC 3030); RFC 5321 section 2.3.8 forbids it in text.
     pub nul: bool,
-    /// Length of the longest line of the decoded text without its CRLF, to hold against the 998
-    /// of RFC 5321 section 4.5.3.1.6. A bare CR or LF that is kept ends no line.
+    /// Length of the longest line of the decoded text without its CRLF, to hold against
+    /// [`MAX_TEXT_LINE`], and not told apart from it when all are shorter: measuring every line would
+    /// cost as much as all the rest. A bare CR or LF that is kept ends no line.
     pub longest_line: usize,
     /// The text ends in CRLF. False when there is no text.
     pub ends_with_crlf: bool,

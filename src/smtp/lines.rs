@@ -1,12 +1,15 @@
 //! The automaton under DATA and BDAT: it follows the lines of message text across any chunk
 //! boundary, counts what is wrong with them, and for DATA finds the end (RFC 5321 section 4.5.2).
 
+use std::ops::Range;
+
 use memchr::memchr2;
 
 use super::facts::{BodyFacts, high_and_nul};
+use super::stretch::{self, Lengths, Patience};
 
-const CR: u8 = b'\r';
-const LF: u8 = b'\n';
+pub(super) const CR: u8 = b'\r';
+pub(super) const LF: u8 = b'\n';
 const CRLF: &[u8] = b"\r\n";
 
 /// What happens to a CR or LF that stands alone. RFC 5321 section 2.3.8 forbids both; a next hop
@@ -36,6 +39,26 @@ enum State {
     Done,
 }
 
+/// A part of the text that comes out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Bytes of the input, as they came.
+    Input(Range<usize>),
+    /// Bytes that were held back from an earlier input, or put in.
+    Own(&'static [u8]),
+}
+
+impl Part {
+    /// The bytes themselves.
+    #[inline]
+    pub(super) fn of<'a>(&self, input: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Input(range) => input.get(range.clone()).unwrap_or_default(),
+            Self::Own(bytes) => bytes,
+        }
+    }
+}
+
 /// The state carried from chunk to chunk.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lines {
@@ -44,15 +67,13 @@ pub(super) struct Lines {
     /// Un-stuff dots and look for the end of data.
     dots: bool,
     facts: BodyFacts,
-    /// Length so far of the current line of the output.
-    line: usize,
-    /// A line has ended, so that an empty current line means "behind a CRLF".
-    any_line: bool,
+    /// Lines of the output.
+    lengths: Lengths,
 }
 
 impl Lines {
     pub(super) fn new(bare: Bare, dots: bool) -> Self {
-        Self { state: State::LineStart, bare, dots, facts: BodyFacts::default(), line: 0, any_line: false }
+        Self { state: State::LineStart, bare, dots, facts: BodyFacts::default(), lengths: Lengths::new() }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -62,29 +83,43 @@ impl Lines {
     /// Takes in a chunk and hands the text decoded from it to `emit`, in slices as long as can
     /// be. Returns how many bytes were used: all of them, or those up to the end of data.
     #[inline]
-    pub(super) fn run(&mut self, input: &[u8], mut emit: impl FnMut(&[u8])) -> usize {
+    pub(super) fn run(&mut self, input: &[u8], mut emit: impl FnMut(Part)) -> usize {
         // input[..kept] is settled: emitted, dropped, or remembered in the state.
         // input[kept..at] is text that goes out as it is, once something else interrupts it.
         let (mut kept, mut at) = (0, 0);
+        // Plain lines are not looked for before this, for want of a byte before them, or because
+        // there is something else.
+        let (mut odd_until, mut patience) = (1, Patience::new());
         while let Some(&byte) = input.get(at) {
+            if at >= odd_until
+                && stretch::may_begin(input.len() - at)
+                && matches!(self.state, State::LineStart | State::Inside)
+            {
+                let end = self.pass_plain(input, at);
+                odd_until = patience.next(at, end);
+                if end > at {
+                    at = end;
+                    continue;
+                }
+            }
             match self.state {
                 State::Inside => {
                     let rest = &input[at..];
                     let Some(n) = memchr2(CR, LF, rest) else {
-                        self.line += rest.len();
+                        self.lengths.line += rest.len();
                         at = input.len();
                         break;
                     };
-                    self.line += n;
+                    self.lengths.line += n;
                     at += n;
                     match (rest[n], rest.get(n + 1)) {
                         (CR, Some(&LF)) => {
                             at += 2;
-                            self.end_line();
+                            self.lengths.end_line();
                             self.state = State::LineStart;
                         }
                         (CR, None) => {
-                            emit(&input[kept..at]);
+                            emit(Part::Input(kept..at));
                             at += 1;
                             kept = at;
                             self.state = State::Cr;
@@ -92,8 +127,8 @@ impl Lines {
                         (lone, _) => {
                             self.count_bare(lone);
                             if self.bare == Bare::Normalize {
-                                emit(&input[kept..at]);
-                                emit(CRLF);
+                                emit(Part::Input(kept..at));
+                                emit(Part::Own(CRLF));
                                 kept = at + 1;
                             }
                             at += 1;
@@ -101,7 +136,7 @@ impl Lines {
                     }
                 }
                 State::LineStart if self.dots && byte == b'.' => {
-                    emit(&input[kept..at]);
+                    emit(Part::Input(kept..at));
                     at += 1;
                     kept = at;
                     self.state = State::Dot;
@@ -118,10 +153,10 @@ impl Lines {
                     self.state = State::Done;
                 }
                 State::Cr if byte == LF => {
-                    emit(CRLF);
+                    emit(Part::Own(CRLF));
                     at += 1;
                     kept = at;
-                    self.end_line();
+                    self.lengths.end_line();
                     self.state = State::LineStart;
                 }
                 State::Cr | State::DotCr => {
@@ -132,7 +167,7 @@ impl Lines {
             }
         }
         if kept < at {
-            emit(&input[kept..at]);
+            emit(Part::Input(kept..at));
         }
         // Dots and line ends change neither answer, so the wire bytes may be asked.
         if !(self.facts.eight_bit && self.facts.nul) {
@@ -143,8 +178,20 @@ impl Lines {
         at
     }
 
+    /// Takes in the plain lines from `at` on; where they end.
+    fn pass_plain(&mut self, input: &[u8], at: usize) -> usize {
+        let mut end = stretch::end_of_plain(input, at, self.dots);
+        // What a CR at the end is shows only with the next byte.
+        end -= usize::from(end > at && input[end - 1] == CR);
+        if end > at {
+            self.lengths.plain(&input[at..end]);
+            self.state = if input[end - 1] == LF { State::LineStart } else { State::Inside };
+        }
+        end
+    }
+
     /// The text ends here: a CR still held back was a bare one.
-    pub(super) fn finish(&mut self, mut emit: impl FnMut(&[u8])) {
+    pub(super) fn finish(&mut self, mut emit: impl FnMut(Part)) {
         if matches!(self.state, State::Cr | State::DotCr) {
             self.release_cr(&mut emit);
             self.state = State::Inside;
@@ -156,15 +203,15 @@ impl Lines {
         let mut whole = *self;
         whole.finish(|_| {});
         BodyFacts {
-            longest_line: whole.facts.longest_line.max(whole.line),
-            ends_with_crlf: whole.any_line && whole.line == 0,
+            longest_line: whole.lengths.longest.max(whole.lengths.line),
+            ends_with_crlf: whole.lengths.any && whole.lengths.line == 0,
             ..whole.facts
         }
     }
 
-    fn release_cr(&mut self, emit: &mut impl FnMut(&[u8])) {
+    fn release_cr(&mut self, emit: &mut impl FnMut(Part)) {
         self.count_bare(CR);
-        emit(if self.bare == Bare::Normalize { CRLF } else { b"\r" });
+        emit(Part::Own(if self.bare == Bare::Normalize { CRLF } else { b"\r" }));
     }
 
     fn count_bare(&mut self, byte: u8) {
@@ -174,14 +221,8 @@ impl Lines {
             self.facts.bare_lf += 1;
         }
         match self.bare {
-            Bare::Keep => self.line += 1,
-            Bare::Normalize => self.end_line(),
+            Bare::Keep => self.lengths.line += 1,
+            Bare::Normalize => self.lengths.end_line(),
         }
-    }
-
-    fn end_line(&mut self) {
-        self.facts.longest_line = self.facts.longest_line.max(self.line);
-        self.line = 0;
-        self.any_line = true;
     }
 }

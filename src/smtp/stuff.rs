@@ -2,6 +2,8 @@
 
 use memchr::memchr_iter;
 
+use super::stretch::{self, Patience};
+
 /// Encodes message text for DATA. A dot at the start of a line is doubled; so is one behind a
 /// bare CR or LF, because a sloppy peer may take that for a line end and the dot for an end of
 /// data, and the worst that doubling can do there is to leave a dot too many in the text.
@@ -22,15 +24,22 @@ impl DotStuffer {
     /// Encodes the next bytes of the text and appends them to `out`.
     pub fn feed(&mut self, content: &[u8], out: &mut Vec<u8>) {
         let &[.., last] = content else { return };
-        let mut kept = 0;
-        // Dots are rarer than line ends in attachments, so look for those and then backwards.
-        for dot in memchr_iter(b'.', content) {
-            let before = if dot == 0 { self.last } else { content[dot - 1] };
-            if before == b'\n' || before == b'\r' {
-                out.extend_from_slice(&content[kept..=dot]);
-                // The dot goes out twice: once just now, once with what follows it.
-                kept = dot;
+        let (mut kept, mut at, mut patience) = (0, 0, Patience::new());
+        let mut next = 1;
+        while at < content.len() {
+            let near = at..content.len().min(next);
+            // Dots are rarer than line ends in attachments, so look for those and then backwards.
+            for dot in memchr_iter(b'.', &content[near.clone()]) {
+                let dot = near.start + dot;
+                let before = if dot == 0 { self.last } else { content[dot - 1] };
+                if before == b'\n' || before == b'\r' {
+                    out.extend_from_slice(&content[kept..=dot]);
+                    // The dot goes out twice: once just now, once with what follows it.
+                    kept = dot;
+                }
             }
+            at = stretch::end_of_dotless(content, near.end);
+            next = patience.next(near.end, at);
         }
         out.extend_from_slice(&content[kept..]);
         self.at_line_start = content.ends_with(b"\r\n") || (content == b"\n" && self.last == b'\r');

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::reference::{self, Expected};
-use crate::smtp::{Bare, BdatDecoder, BodyFacts, ContentScanner, DataDecoder, DotStuffer};
+use crate::smtp::{Bare, BdatDecoder, BodyFacts, ContentScanner, DataDecoder, DotStuffer, MAX_TEXT_LINE};
 
 const BOTH: [Bare; 2] = [Bare::Keep, Bare::Normalize];
 
@@ -82,8 +82,45 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
         1 => Just(&b"\0"[..]),
         1 => Just(&"é".as_bytes()[..1]),
         1 => Just(&[b'x'; 100][..]),
+        1 => Just(&[b'x'; 700][..]),
     ];
     prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+/// Text that has long stretches of plain lines, and between them what is none.
+fn long_text() -> impl Strategy<Value = Vec<u8>> {
+    let plain = (prop_oneof![9 => 1usize..90, 1 => 900usize..1_100], 1usize..60)
+        .prop_map(|(length, lines)| [&vec![b'x'; length][..], b"\r\n"].concat().repeat(lines));
+    let odd = prop::sample::select(vec![
+        &b"\r"[..],
+        b"\n",
+        b".",
+        b"\r\n.",
+        b"\r\n..",
+        b"\r\n.\r",
+        b"\r\r\n",
+        b"\n\r\n",
+        b"\n.\r\n",
+        b"\0",
+        b"\xe9",
+    ]);
+    let piece = prop_oneof![2 => plain, 1 => odd.prop_map(<[u8]>::to_vec)];
+    prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+}
+
+/// Everything that is known of a decoder after a text that need not be whole.
+fn decoded(wire: &[u8], lengths: &[usize], bare: Bare) -> (Vec<u8>, usize, bool, BodyFacts) {
+    let mut decoder = DataDecoder::new(bare);
+    let (mut text, mut used, mut ended) = (Vec::new(), 0, false);
+    for chunk in chunks(wire, lengths) {
+        let (n, done) = decoder.feed(chunk, &mut text);
+        used += n;
+        ended = done;
+        if done {
+            break;
+        }
+    }
+    (text, used, ended, decoder.facts())
 }
 
 fn lengths() -> impl Strategy<Value = Vec<usize>> {
@@ -155,6 +192,28 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// In pieces of one byte there are no stretches: the plain automaton does it all.
+    #[test]
+    fn stretches_change_nothing(wire in long_text(), cuts in prop::collection::vec(0usize..2_000, 0..6), end: bool) {
+        let wire = if end { [&wire, &b"\r\n.\r\nQUIT\r\n"[..]].concat() } else { wire };
+        for bare in BOTH {
+            let want = decoded(&wire, &vec![1; wire.len()], bare);
+            prop_assert_eq!(&decoded(&wire, &[], bare), &want);
+            prop_assert_eq!(&decoded(&wire, &cuts, bare), &want);
+            prop_assert_eq!(decode_data(&wire, &cuts, bare), reference::decode_data(&wire, bare == Bare::Normalize));
+            prop_assert_eq!(decode_bdat(&wire, &cuts, bare), reference::decode(&wire, bare == Bare::Normalize));
+        }
+        let stuffed = stuff(&wire, &cuts);
+        prop_assert_eq!(&stuffed, &stuff(&wire, &vec![1; wire.len()]));
+        let doubled = wire.iter().zip([b'\n'].iter().chain(&wire)).filter(|(c, b)| **c == b'.' && b"\r\n".contains(b));
+        let ended = if wire.is_empty() || wire.ends_with(b"\r\n") { 3 } else { 5 };
+        prop_assert_eq!(stuffed.len(), wire.len() + doubled.count() + ended);
+    }
+}
+
 /// Every way to smuggle that is known, and some that are not.
 #[test]
 fn nothing_but_crlf_dot_crlf_ends_data() {
@@ -207,11 +266,14 @@ fn a_normalised_dot_line_stays_inside_the_message() {
 
 #[test]
 fn facts_count_what_was_received_and_measure_what_went_out() {
-    let got = decode_data(b"12\n345\r67\r\n..8901\r\n.\r\n", &[], Bare::Normalize).unwrap();
-    assert_eq!((got.bare_lf, got.bare_cr, got.longest_line), (1, 1, 5));
-    let got = decode_data(b"12\n345\r67\r\n..8901\r\n.\r\n", &[], Bare::Keep).unwrap();
-    assert_eq!((got.bare_lf, got.bare_cr, got.longest_line), (1, 1, 9));
+    let long = |text: &[u8]| [&[b'x'; 1_000], text].concat();
+    let wire = [&long(b"12\n")[..], &long(b"345\r67\r\n"), b"..89", &long(b"01\r\n.\r\n")].concat();
+    let got = decode_data(&wire, &[], Bare::Normalize).unwrap();
+    assert_eq!((got.bare_lf, got.bare_cr, got.longest_line), (1, 1, 1_005));
+    let got = decode_data(&wire, &[], Bare::Keep).unwrap();
+    assert_eq!((got.bare_lf, got.bare_cr, got.longest_line), (1, 1, 2_009));
     // What follows the end is not part of the message.
-    let got = decode_data(b"a\r\n.\r\n\0\xff\r\nlonger\r\n", &[], Bare::Keep).unwrap();
-    assert_eq!((got.eight_bit, got.nul, got.longest_line), (false, false, 1));
+    let got =
+        decode_data(&[b"a\r\n.\r\n\0\xff\r\n", &long(b"er\r\n")[..]].concat(), &[], Bare::Keep).unwrap();
+    assert_eq!((got.eight_bit, got.nul, got.longest_line), (false, false, MAX_TEXT_LINE));
 }
