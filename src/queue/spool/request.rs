@@ -153,6 +153,8 @@ struct State {
     asleep: bool,
     /// The committer sleeps for longer than a lazy request may wait.
     asleep_long: bool,
+    /// Somebody waited for the last batch.
+    busy: bool,
     /// Producers are refused.
     closed: bool,
     /// Nothing more will come: the committer ends.
@@ -211,16 +213,20 @@ impl Inbox {
     /// swaps the queue with `batch`, which must be empty.
     pub(super) fn take(&self, batch: &mut Vec<Request>, lazy: Duration, until: Option<Instant>) -> Taken {
         let mut state = self.lock();
+        // Most messages are soon followed by their removal. So as not to be woken up for that, the
+        // committer sleeps no longer than it may wait, once, before it sleeps for long.
+        let mut nap = std::mem::take(&mut state.busy).then(|| Instant::now() + lazy);
         while !state.durable && !state.ending {
             let written_by = state.lazy_since.map(|since| since + lazy);
-            let due = match (written_by, until) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
+            let due = [written_by.or(nap), until].into_iter().flatten().min();
             state.asleep = true;
-            state.asleep_long = written_by.is_none();
+            state.asleep_long = written_by.or(nap).is_none();
             state = if let Some(due) = due {
                 let rest = due.saturating_duration_since(Instant::now());
+                if rest.is_zero() && written_by.is_none() && nap == Some(due) {
+                    nap = None;
+                    continue;
+                }
                 if rest.is_zero() {
                     break;
                 }
@@ -239,6 +245,7 @@ impl Inbox {
             state = self.lock();
         }
         state.lazy_since = None;
+        state.busy = state.durable;
         std::mem::swap(&mut state.queue, batch);
         Taken { durable: std::mem::take(&mut state.durable), ending: state.ending }
     }
