@@ -1,6 +1,6 @@
 """Runs the Python test areas one after the other and sums them up in a last line: `N passed, N failed`.
 
-    python3 tests/areas.py [AREA ...]         # peers, security, durability; all that exist by default
+    python3 tests/areas.py [AREA ...]         # peers, tls, security, durability; all that exist by default
 
 Each area is a directory of test_*.py files and runs in a process of its own. A test that was
 skipped did not pass: it is named, and counts as failed where `CI` is set.
@@ -15,7 +15,7 @@ import time
 import unittest
 
 TESTS = pathlib.Path(__file__).resolve().parent
-AREAS = ("peers", "security", "durability")
+AREAS = ("peers", "tls", "security", "durability")
 
 
 class Result(unittest.TextTestResult):

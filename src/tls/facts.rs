@@ -132,7 +132,7 @@ impl TlsFacts {
 }
 
 /// The name in IANA's TLS Cipher Suites registry.
-fn cipher_name(suite: CipherSuite) -> &'static str {
+pub(super) fn cipher_name(suite: CipherSuite) -> &'static str {
     match suite {
         CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
         CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::io;
 
-use rustls::{AlertDescription, Error, PeerIncompatible};
+use rustls::{AlertDescription, CipherSuite, Error, PeerIncompatible};
 
+use super::facts::cipher_name;
 use super::hello::OfferedVersions;
+use super::provider;
 
 /// A handshake that came to nothing.
 ///
@@ -42,7 +44,7 @@ impl HandshakeFailure {
 
     pub(super) fn of(error: &io::Error, offered: Option<OfferedVersions>) -> Self {
         let (word, detail) = match tls_error(error) {
-            Some(error) => explain(error),
+            Some(error) => explain(error, offered.as_ref()),
             None if error.kind() == io::ErrorKind::UnexpectedEof => {
                 ("SocketError", "the peer closed the connection during the handshake".into())
             }
@@ -76,16 +78,19 @@ fn tls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-fn explain(error: &Error) -> (&'static str, String) {
+fn explain(error: &Error, offered: Option<&OfferedVersions>) -> (&'static str, String) {
     match error {
         Error::AlertReceived(alert) => alert_received(*alert),
         Error::PeerIncompatible(
-            PeerIncompatible::NoCipherSuitesInCommon
+            missing @ (PeerIncompatible::NoCipherSuitesInCommon
             | PeerIncompatible::NoKxGroupsInCommon
             | PeerIncompatible::NoSignatureSchemesInCommon
             | PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon
-            | PeerIncompatible::NoEcPointFormatsInCommon,
-        ) => ("AlgorithmMismatch", error.to_string()),
+            | PeerIncompatible::NoEcPointFormatsInCommon),
+        ) => {
+            let suites = offered.map_or(&[][..], |offered| &offered.cipher_suites);
+            ("AlgorithmMismatch", nothing_in_common(missing, suites))
+        }
         Error::InvalidCertificate(_) => {
             ("MessageAltered", "the peer does not hold the key of the certificate it shows".into())
         }
@@ -93,6 +98,40 @@ fn explain(error: &Error) -> (&'static str, String) {
         Error::DecryptError => ("MessageAltered", error.to_string()),
         other => ("IllegalMessage", other.to_string()),
     }
+}
+
+/// What is missing, with the client's cipher suites where they are the reason. The library looks
+/// for a key exchange group first, and names that for a client without any suite that needs one.
+fn nothing_in_common(missing: &PeerIncompatible, suites: &[u16]) -> String {
+    let ours = |suite: &u16| provider().cipher_suites.iter().any(|known| u16::from(known.suite()) == *suite);
+    if !suites.is_empty() && !suites.iter().any(ours) {
+        return format!("none of its {} cipher suites is ours: {}", suites.len(), suite_names(suites));
+    }
+    match missing {
+        PeerIncompatible::NoKxGroupsInCommon => "no key exchange group in common".to_owned(),
+        PeerIncompatible::NoCipherSuitesInCommon if !suites.is_empty() => {
+            format!("none of its cipher suites goes with our certificate: {}", suite_names(suites))
+        }
+        PeerIncompatible::NoSignatureSchemesInCommon
+        | PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon => {
+            "no signature algorithm in common".to_owned()
+        }
+        other => Error::PeerIncompatible(other.clone()).to_string(),
+    }
+}
+
+/// The first few by name; old clients offer dozens.
+fn suite_names(suites: &[u16]) -> String {
+    const SHOWN: usize = 8;
+    let names = suites.iter().take(SHOWN).map(|&suite| match cipher_name(CipherSuite::from(suite)) {
+        "unknown" => format!("{suite:#06x}"),
+        name => name.to_owned(),
+    });
+    let more = match suites.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    names.collect::<Vec<_>>().join(", ") + &more
 }
 
 /// What the peer told us before it went away (RFC 8446 section 6.2).

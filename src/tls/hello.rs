@@ -13,6 +13,10 @@ const TLS13: u16 = 0x0304;
 const SERVER_NAME: u16 = 0;
 const SUPPORTED_VERSIONS: u16 = 43;
 
+/// Signals among the cipher suites (RFC 5746 section 3.3, RFC 7507).
+const RENEGOTIATION_SCSV: u16 = 0x00FF;
+const FALLBACK_SCSV: u16 = 0x5600;
+
 /// What a peer offered (or, of a server, chose) before the handshake failed.
 ///
 /// Prints as a clause: `the peer offered at most TLS 1.1`, `the peer sent no TLS`.
@@ -21,8 +25,9 @@ pub struct OfferedVersions {
     kind: Kind,
     /// The name the client asked for (SNI).
     pub server_name: Option<String>,
-    /// How many cipher suites the client offered.
-    pub cipher_suites: usize,
+    /// The numbers of the cipher suites the client offered, best first; without those that are
+    /// signals and no suites.
+    pub cipher_suites: Vec<u16>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +70,7 @@ impl OfferedVersions {
     }
 
     fn of(kind: Kind) -> Self {
-        Self { kind, server_name: None, cipher_suites: 0 }
+        Self { kind, server_name: None, cipher_suites: Vec::new() }
     }
 }
 
@@ -170,7 +175,13 @@ fn rest_of_client_hello(mut hello: Reader<'_>, offer: &mut OfferedVersions) -> O
     let session = usize::from(hello.byte()?);
     hello.take(session)?;
     let suites = usize::from(hello.number()?);
-    offer.cipher_suites = hello.take(suites)?.chunks_exact(2).filter(|suite| !is_grease(suite)).count();
+    offer.cipher_suites = hello
+        .take(suites)?
+        .chunks_exact(2)
+        .filter(|suite| !is_grease(suite))
+        .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+        .filter(|suite| !matches!(*suite, RENEGOTIATION_SCSV | FALLBACK_SCSV))
+        .collect();
     let compression = usize::from(hello.byte()?);
     hello.take(compression)?;
     for (extension, data) in hello.extensions()? {

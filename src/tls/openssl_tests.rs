@@ -80,7 +80,7 @@ async fn old_clients_are_named() {
         let offered = failure.offered.unwrap();
         assert_eq!(offered.highest(), Some(highest));
         assert_eq!(offered.server_name.as_deref(), Some("mx.lab.test"));
-        assert!(offered.cipher_suites > 3);
+        assert!(offered.cipher_suites.len() > 3);
     }
 }
 
@@ -98,8 +98,32 @@ async fn clients_of_our_versions_are_served() {
             assert!(facts.group.is_some() && facts.peer_chain.is_empty());
         }
     }
-    let failure = accept(&["-tls1_2", "-cipher", "AES128-SHA"], false).await.unwrap_err();
-    assert_eq!(failure.word, "AlgorithmMismatch");
+}
+
+#[tokio::test]
+async fn clients_without_an_algorithm_of_ours_are_named() {
+    if !installed() {
+        return;
+    }
+    for (arguments, reason) in [
+        // Neither the key exchange nor the cipher is ours: what the client has is what counts.
+        (
+            ["-cipher", "AES128-SHA:AES256-GCM-SHA384"],
+            "none of its 2 cipher suites is ours: TLS_RSA_WITH_AES_128_CBC_SHA, TLS_RSA_WITH_AES_256_GCM_SHA384",
+        ),
+        // Ours, but for a certificate with an RSA key, which we have not.
+        (
+            ["-cipher", "ECDHE-RSA-AES128-GCM-SHA256"],
+            "none of its cipher suites goes with our certificate: TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        ),
+        (["-curves", "P-521"], "no key exchange group in common"),
+        (["-sigalgs", "RSA+SHA256"], "none of its cipher suites goes with our certificate: "),
+    ] {
+        let failure = accept(&[&["-tls1_2"][..], &arguments].concat(), false).await.unwrap_err();
+        let line = failure.to_string();
+        let start = "TLS negotiation failed with error AlgorithmMismatch (the peer offered at most TLS 1.2: ";
+        assert!(line.strip_prefix(start).is_some_and(|rest| rest.starts_with(reason)), "{line}");
+    }
 }
 
 /// Starts a server that sends `hello` to whoever comes.

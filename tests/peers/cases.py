@@ -67,8 +67,8 @@ def roots(*paths):
 class Session:
     """One session of a protocol log: its lines as (event, data, context)."""
 
-    def __init__(self, connector, peer):
-        self.connector, self.peer, self.lines = connector, peer, []
+    def __init__(self, connector, peer, session_id):
+        self.connector, self.peer, self.id, self.lines = connector, peer, session_id, []
 
     def said(self, text):
         """Whether a line holds `text`."""
@@ -92,7 +92,7 @@ def sessions(log_lines):
     found = {}
     for row in csv.reader(line for line in log_lines if not line.startswith("#")):
         _, connector, session_id, _, _, peer, event, data, context = row
-        found.setdefault(session_id, Session(connector, peer)).lines.append((event, data, context))
+        found.setdefault(session_id, Session(connector, peer, session_id)).lines.append((event, data, context))
     return list(found.values())
 
 

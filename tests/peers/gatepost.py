@@ -7,6 +7,7 @@
 The program is the one cargo built (`GATEPOST_BIN`, else target/debug/gatepost).
 """
 
+import json
 import os
 import pathlib
 import signal
@@ -39,13 +40,17 @@ def server(hostname="edge.contoso.test"):
 
 
 class Gatepost:
-    """A running relay. `port` is the first receive connector's; write `{port}` for it."""
+    """A running relay. `port` is the first receive connector's; write `{port}` for it.
 
-    def __init__(self, directory, config, port=None, start=True):
+    log_format  of the diagnostics: "json" for events()
+    """
+
+    def __init__(self, directory, config, port=None, start=True, log_format="text"):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
         self.process = None
+        self.log_format = log_format
         self.write(config)
         if start:
             self.start()
@@ -59,8 +64,8 @@ class Gatepost:
         """Starts the program and waits until it greets."""
         self.stderr = open(self.directory / "stderr.log", "ab")
         self.process = subprocess.Popen(
-            [*WRAPPER, BINARY, "run", "-c", self.config], stdin=subprocess.DEVNULL, stdout=self.stderr,
-            stderr=self.stderr
+            [*WRAPPER, BINARY, "--log-format", self.log_format, "run", "-c", self.config],
+            stdin=subprocess.DEVNULL, stdout=self.stderr, stderr=self.stderr
         )
         if wait:
             try:
@@ -126,6 +131,12 @@ class Gatepost:
     def wait_diagnostics(self, text, timeout=20.0):
         """Waits until stderr holds `text`."""
         wait_until(lambda: text in self.diagnostics(), f"{text!r} on stderr", timeout)
+
+    def events(self, message="session"):
+        """The events of this name, as objects; only with `log_format="json"`."""
+        # The last line may not be whole yet.
+        found = [json.loads(line) for line in self.diagnostics().split("\n")[:-1] if line.startswith("{")]
+        return [event for event in found if event.get("message") == message]
 
     def receive_log(self):
         """The lines of its SmtpReceive protocol log."""

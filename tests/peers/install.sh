@@ -9,6 +9,8 @@ cd "$(dirname "$0")/../.."
 
 cache="${GATEPOST_PEERS:-target/peers}"
 packages=(swaks postfix python3 curl openssl libio-socket-ssl-perl libnet-ssleay-perl)
+# A client beside OpenSSL's, and two that look for weak ciphers.
+packages+=(gnutls-bin nmap testssl.sh)
 # Libraries that the unpacked smtpd is linked with.
 packages+=(libevent-2.1-7 libdb5.3 libpam0g libssl3 zlib1g)
 

@@ -24,6 +24,8 @@ import subprocess
 import tempfile
 import time
 
+from pki import Ca, Certificate, make_ca, self_signed  # noqa: F401 - part of this module
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 OPENSMTPD = pathlib.Path(os.environ.get("GATEPOST_PEERS", REPOSITORY / "target/peers")) / "opensmtpd"
 
@@ -76,79 +78,6 @@ def wait_port(port, host="127.0.0.1", timeout=10.0):
             return False
 
     wait_until(greets, f"greeting on {host}:{port}", timeout)
-
-
-class Certificate:
-    """Paths of a PEM chain and its key, and of the CA that vouches for it."""
-
-    def __init__(self, chain, key, ca):
-        self.chain, self.key, self.ca = pathlib.Path(chain), pathlib.Path(key), pathlib.Path(ca)
-
-
-class Ca:
-    """A certificate authority made for one test. `path` is what others trust."""
-
-    def __init__(self, directory):
-        self.directory = pathlib.Path(directory)
-        self.path = self.directory / "ca.pem"
-        self.key = self.directory / "ca.key"
-        # What others trust, and the certificates between it and what is issued here.
-        self.root, self.chain = self.path, ""
-
-    def issue(self, *names, client_auth=True):
-        """A leaf certificate; the first name is the subject, all are SANs (DNS or IP)."""
-        base = self.directory / names[0].replace("*", "_")
-        request, leaf, key = (base.with_suffix(base.suffix + end) for end in (".csr", ".pem", ".key"))
-        san = ",".join(("IP:" if _is_ip(name) else "DNS:") + name for name in names)
-        usage = "serverAuth,clientAuth" if client_auth else "serverAuth"
-        extensions = base.with_suffix(base.suffix + ".ext")
-        extensions.write_text(f"subjectAltName={san}\nextendedKeyUsage={usage}\nbasicConstraints=CA:FALSE\n")
-        _openssl("req", "-new", *_NEW_KEY, "-keyout", key, "-subj", f"/CN={names[0]}", "-out", request)
-        _openssl("x509", "-req", "-in", request, "-CA", self.path, "-CAkey", self.key, "-CAcreateserial",
-                 "-days", "2", "-sha256", "-extfile", extensions, "-out", leaf)
-        if self.chain:
-            leaf.write_text(leaf.read_text() + self.chain)
-        return Certificate(leaf, key, self.root)
-
-
-    def subordinate(self, directory, name):
-        """An intermediate CA: what it issues comes with its certificate, and trusts this one."""
-        below = Ca(directory)
-        below.directory.mkdir(parents=True, exist_ok=True)
-        request, extensions = below.directory / "ca.csr", below.directory / "ca.ext"
-        extensions.write_text("basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n")
-        _openssl("req", "-new", *_NEW_KEY, "-keyout", below.key, "-subj", f"/CN={name}", "-out", request)
-        _openssl("x509", "-req", "-in", request, "-CA", self.path, "-CAkey", self.key, "-CAcreateserial",
-                 "-days", "2", "-sha256", "-extfile", extensions, "-out", below.path)
-        below.root, below.chain = self.root, below.path.read_text() + self.chain
-        return below
-
-
-_NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-
-
-def make_ca(directory, name="Gatepost test CA"):
-    """A new CA below `directory`."""
-    ca = Ca(directory)
-    ca.directory.mkdir(parents=True, exist_ok=True)
-    _openssl("req", "-x509", *_NEW_KEY, "-keyout", ca.key, "-subj", f"/CN={name}", "-days", "2", "-sha256",
-             "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
-             "-out", ca.path)
-    return ca
-
-
-def _openssl(*arguments):
-    done = subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise PeerError(f"openssl {arguments[0]}: {done.stderr.strip()}")
-
-
-def _is_ip(name):
-    try:
-        socket.inet_pton(socket.AF_INET6 if ":" in name else socket.AF_INET, name)
-        return True
-    except OSError:
-        return False
 
 
 class _Server:

@@ -11,12 +11,11 @@ import io
 import json
 import re
 import stat
-import subprocess
 import unittest
 
 from hops import Hop
 import peers
-from gatepost import BINARY, FAST_RETRIES, OPEN_LIMITS, Dialogue, Gatepost, server
+from gatepost import FAST_RETRIES, OPEN_LIMITS, Dialogue, Gatepost, server
 
 CONFIG = server() + """
 [[accepted_domains]]
@@ -37,18 +36,6 @@ address_spaces = ["box.test"]
 maildir = "mail/%d/%u"
 """
 
-
-class JsonGatepost(Gatepost):
-    """The same with JSON diagnostics."""
-
-    def start(self, wait=True):
-        self.stderr = open(self.directory / "stderr.log", "ab")
-        self.process = subprocess.Popen([BINARY, "--log-format", "json", "run", "-c", self.config],
-                                        stdin=subprocess.DEVNULL, stdout=self.stderr, stderr=self.stderr)
-        peers.wait_port(self.port, timeout=30)
-        return self
-
-
 ESCAPES = b"\x1b[2J\x1b]0;owned\x07\x9b31m\xc2\x9b31m\xe2\x80\xa8\xc2\x85\x7f\x00\x08"
 
 
@@ -63,7 +50,7 @@ def ugly_refusal(session, line):
 
 
 class Base(unittest.TestCase):
-    maker = Gatepost
+    log_format = "text"
 
     @classmethod
     def setUpClass(cls):
@@ -78,7 +65,7 @@ class Base(unittest.TestCase):
                                  ("plain", "plain.test", cls.plain), ("refuser", "refuse.test", cls.refuser)):
             config += (f'[[send_connectors]]\nname = "{name}"\naddress_spaces = ["{space}"]\n'
                        f'smart_hosts = ["127.0.0.1:{hop.port}"]\ntls = "off"\n')
-        cls.edge = cls.enterClassContext(cls.maker(cls.base / "edge", config))
+        cls.edge = cls.enterClassContext(Gatepost(cls.base / "edge", config, log_format=cls.log_format))
 
     def client(self, helo="client.test", port=None):
         client = self.enterContext(Dialogue(port or self.edge.port))
@@ -238,7 +225,7 @@ class Logs(Base):
 
 
 class JsonLogs(Base):
-    maker = JsonGatepost
+    log_format = "json"
 
     def test_every_line_is_one_object(self):
         client = self.client(None)
