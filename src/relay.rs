@@ -154,6 +154,7 @@ pub struct Relay {
     own: Arc<Mutex<Vec<SocketAddr>>>,
     grace: Duration,
     spool: Spool,
+    certificates: CertificateStore,
 }
 
 /// The two protocol logs, and what they were opened with.
@@ -219,6 +220,7 @@ impl Relay {
             own,
             grace: config.server.shutdown_grace,
             spool,
+            certificates: parts.certificates,
         };
         relay.listen(listeners);
         tokio::spawn(queue::keep_house(Arc::clone(&relay.queue)));
@@ -264,6 +266,11 @@ impl Relay {
         &self.queue
     }
 
+    /// Our certificates as they are in use.
+    pub fn certificates(&self) -> &CertificateStore {
+        &self.certificates
+    }
+
     /// Goes over to a changed configuration. On an error everything stays as it was.
     pub fn reload(&mut self, config: &Config) -> Result<(), StartError> {
         let logs = self.logs.for_config(config);
@@ -295,6 +302,7 @@ impl Relay {
         self.close_unused(config);
         self.logs = logs;
         self.grace = config.server.shutdown_grace;
+        self.certificates = parts.certificates;
         Ok(())
     }
 

@@ -2,13 +2,21 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use nix::unistd::{Uid, User, initgroups, setgid, setuid};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{Config, Loaded};
 use crate::log::Observers;
 use crate::relay::{Bound, Relay};
+use crate::tls::{CertificateFiles, warn_of_expiry};
+
+/// How often the files of the certificates are looked at.
+const CERTIFICATES: Duration = Duration::from_secs(2);
+/// How often certificates about to expire are named.
+const DAY: Duration = Duration::from_hours(24);
 
 /// Runs until told to stop. Exit code 0 after a clean stop, 1 on a start error.
 pub fn run(path: &Path) -> ExitCode {
@@ -45,6 +53,8 @@ async fn serve(path: &Path, mut config: Config, bound: Bound) -> Result<(), Stri
     let hook = |kind| signal(kind).map_err(|e| format!("cannot handle signals: {e}"));
     let (mut term, mut int, mut hup) =
         (hook(SignalKind::terminate())?, hook(SignalKind::interrupt())?, hook(SignalKind::hangup())?);
+    // Before they are read, so that a change from here on is seen.
+    let mut files = CertificateFiles::of(&config);
     let mut relay = Relay::start(&config, bound, Observers::none()).await.map_err(|e| e.to_string())?;
     let listening = relay.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     tracing::info!(
@@ -52,12 +62,26 @@ async fn serve(path: &Path, mut config: Config, bound: Bound) -> Result<(), Stri
         version = env!("CARGO_PKG_VERSION"),
         "listening on {listening}"
     );
+    let (mut look, mut day) = (interval(CERTIFICATES), interval(DAY));
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let why = tokio::select! {
             _ = term.recv() => "SIGTERM",
             _ = int.recv() => "SIGINT",
             _ = hup.recv() => {
-                reload(path, &mut config, &mut relay);
+                if let Some(new) = reload(path, &mut config, &mut relay) {
+                    files = new;
+                }
+                continue;
+            }
+            _ = look.tick() => {
+                if files.have_changed() {
+                    renew(&config, &mut relay);
+                }
+                continue;
+            }
+            _ = day.tick() => {
+                warn_of_expiry(relay.certificates(), SystemTime::now());
                 continue;
             }
         };
@@ -68,13 +92,14 @@ async fn serve(path: &Path, mut config: Config, bound: Bound) -> Result<(), Stri
     }
 }
 
-/// Goes over to the file as it is now, or says why not and stays.
-fn reload(path: &Path, config: &mut Config, relay: &mut Relay) {
+/// Goes over to the file as it is now, or says why not and stays. Returns the certificates' files
+/// when it did.
+fn reload(path: &Path, config: &mut Config, relay: &mut Relay) -> Option<CertificateFiles> {
     let new = match load(path) {
         Ok(new) => new,
         Err(problems) => {
             tracing::error!("reload refused, the old configuration stays in force:\n{problems}");
-            return;
+            return None;
         }
     };
     for (key, changed) in [
@@ -86,12 +111,40 @@ fn reload(path: &Path, config: &mut Config, relay: &mut Relay) {
             tracing::warn!("{key} has changed; that takes effect at the next start only");
         }
     }
+    let files = CertificateFiles::of(&new);
     match relay.reload(&new) {
         Ok(()) => {
             tracing::info!("configuration reloaded");
+            warn_of_expiry(relay.certificates(), SystemTime::now());
             *config = new;
+            Some(files)
         }
-        Err(error) => tracing::error!("reload refused, the old configuration stays in force: {error}"),
+        Err(error) => {
+            tracing::error!("reload refused, the old configuration stays in force: {error}");
+            None
+        }
+    }
+}
+
+/// Takes over certificates that have changed on disk, with the configuration as it is in force.
+fn renew(config: &Config, relay: &mut Relay) {
+    match relay.reload(config) {
+        Ok(()) => {
+            for identity in relay.certificates().identities() {
+                let facts = &identity.facts;
+                tracing::info!(
+                    certificate = identity.name().unwrap_or("self-signed"),
+                    subject = facts.subject,
+                    thumbprint = facts.thumbprint,
+                    not_after = crate::log::time::rfc3339(facts.not_after),
+                    "certificate reloaded"
+                );
+            }
+            warn_of_expiry(relay.certificates(), SystemTime::now());
+        }
+        Err(error) => {
+            tracing::error!("changed certificates cannot be used, the old ones stay in force: {error}");
+        }
     }
 }
 

@@ -195,6 +195,8 @@ pub struct ReceiveConnector {
     pub tls_certificate_name: Option<String>,
     /// Names a client certificate must carry, with `tls = "mutual"`.
     pub tls_domains: Vec<DomainPattern>,
+    /// Asks for a client certificate to record it, where `tls` does not need one.
+    pub request_client_certificate: bool,
     /// Refusal of MAIL before a required STARTTLS.
     pub tls_rejection: TlsRejection,
     /// Lowest TLS version (never below `[tls] min_version`).
@@ -351,6 +353,13 @@ pub struct OAuth2 {
     pub client_secret_file: PathBuf,
     /// Scope to ask for.
     pub scope: String,
+}
+
+impl ReceiveConnector {
+    /// Whether clients are asked for a certificate in the handshake.
+    pub fn asks_for_client_certificates(&self) -> bool {
+        self.tls == ReceiveTls::Mutual || self.request_client_certificate
+    }
 }
 
 impl std::fmt::Debug for Auth {

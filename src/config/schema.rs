@@ -55,6 +55,7 @@ pub(super) static RECEIVE: Section = Section {
         "tls",
         "tls_certificate_name",
         "tls_domains",
+        "request_client_certificate",
         "tls_rejection",
         "min_tls_version",
         "accept_any_recipient",

@@ -1,19 +1,16 @@
 //! The certificates we would show: whether they are there, whole, in date, fit for their use, and
 //! known to Exchange Online (exchange-edge.md 3.5, 8.5).
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::oid_registry;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::config::{Config, ReceiveTls, Routing, SendConnector, SendTls};
-use crate::tls::{CertificateFacts, CertificateStore, Identity, Purpose, Roots, judge_own};
+use crate::tls::{CertificateFacts, CertificateStore, EXPIRES_SOON, Identity, Purpose, Roots, judge_own};
 
 use super::{Findings, eop};
-
-/// How long before its end a certificate is worth a word.
-pub(crate) const EXPIRES_SOON: Duration = Duration::from_hours(24 * 30);
 
 /// Where a certificate is shown.
 struct Use<'a> {

@@ -47,14 +47,6 @@ pub(super) fn look(connector: &ReceiveConnector, findings: &mut Findings) {
             );
         }
     }
-    if connector.tls == ReceiveTls::Mutual && connector.tls_domains.is_empty() {
-        findings.add(
-            "mutual-any-name",
-            &subject,
-            "tls = \"mutual\" without tls_domains takes any certificate of any trusted authority",
-            "list the names the client's certificate may carry in tls_domains",
-        );
-    }
     if connector.trusted && strangers.is_some() {
         findings.add(
             "trusted-internet",

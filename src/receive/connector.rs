@@ -148,6 +148,7 @@ pub(crate) mod tests {
             tls: ReceiveTls::Off,
             tls_certificate_name: None,
             tls_domains: vec![],
+            request_client_certificate: false,
             tls_rejection: TlsRejection::Exchange,
             min_tls_version: MinTlsVersion::Tls12,
             accept_any_recipient: false,

@@ -75,9 +75,9 @@ impl Generation {
             let min = settings.min_tls_version.max(config.tls.min_version);
             let tls = identity
                 .map(|identity| {
-                    let mutual = settings.tls == ReceiveTls::Mutual;
+                    let ask = settings.asks_for_client_certificates();
                     Ok::<_, TlsError>(ConnectorTls {
-                        server: ServerTls::new(&identity, min, mutual, settings.tls13_tickets)?,
+                        server: ServerTls::new(&identity, min, ask, settings.tls13_tickets)?,
                         certificate: identity.facts.clone(),
                     })
                 })

@@ -447,7 +447,10 @@ impl Session {
             tls_cipher: self.tls.as_ref().map(|t| t.facts.cipher),
             tls_group: self.tls.as_ref().and_then(|t| t.facts.group),
             tls_verified: verified.is_some(),
-            tls_peer_name: verified.flatten(),
+            tls_peer_name: verified.flatten().or_else(|| {
+                let shown = self.tls.as_ref()?.facts.peer_certificate()?;
+                shown.first_name().map(str::to_owned)
+            }),
             no_tls_reason: self.no_tls_reason,
             messages: self.messages,
             bytes: self.bytes,

@@ -15,7 +15,6 @@ impl Session {
     /// more what the other has read.
     pub(super) async fn starttls(&mut self) -> std::io::Result<Flow> {
         let connector = std::sync::Arc::clone(&self.connector);
-        let mutual = connector.config.tls == ReceiveTls::Mutual;
         if self.tls.is_some() || self.helo.is_none() {
             return self.protocol_error(replies::BAD_SEQUENCE.into()).await;
         }
@@ -53,8 +52,9 @@ impl Session {
             }
         };
         self.log.info("", &facts.exchange_line(Side::Server));
+        let asked = connector.config.asks_for_client_certificates();
         let client =
-            mutual.then(|| judge_client(&facts, &self.generation.roots, &connector.config.tls_domains));
+            asked.then(|| judge_client(&facts, &self.generation.roots, &connector.config.tls_domains));
         self.stream = Stream::Tls(Box::new(stream));
         self.tls = Some(TlsState { facts, report_client: client.is_some(), client });
         // RFC 3207 section 4.2: everything learnt before is forgotten.

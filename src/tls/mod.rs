@@ -22,6 +22,7 @@ mod store;
 #[cfg(test)]
 pub(crate) mod test_pki;
 mod verifier;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -45,6 +46,7 @@ pub use recorded::Recorded;
 pub use roots::Roots;
 pub use server::ServerTls;
 pub use store::CertificateStore;
+pub use watch::{CertificateFiles, EXPIRES_SOON, warn_of_expiry};
 
 /// Why certificates, keys or trust anchors cannot be used. Names the files.
 #[derive(Debug, thiserror::Error)]

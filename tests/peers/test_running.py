@@ -5,7 +5,9 @@ import os
 import pathlib
 import shlex
 import signal
+import smtplib
 import socket
+import ssl
 import subprocess
 import unittest
 
@@ -87,6 +89,34 @@ class Reload(PeerTest):
             with self.assertRaises(ConnectionRefusedError):
                 Dialogue(old)
             self.assertTrue(running.ask("EHLO client.test").startswith("250"), "a session that runs goes on")
+        self.assertEqual(edge.stop(), 0)
+
+
+class Renewal(PeerTest):
+    """Certificates that change on disk, without a signal."""
+
+    def shown(self, edge):
+        """The certificate a session gets, as Python sees it."""
+        context = ssl.create_default_context(cafile=self.ca.path)
+        with smtplib.SMTP("127.0.0.1", edge.port) as client:
+            client._host = "edge.contoso.test"
+            client.starttls(context=context)
+            return client.sock.getpeercert()["serialNumber"]
+
+    def test_a_renewed_certificate_is_taken_over_and_a_broken_one_is_not(self):
+        first = self.ca.issue("edge.contoso.test")
+        edge = self.relay(certificate(first), roots(self.ca.path), receive(tls="required"), send())
+        edge.wait_diagnostics("the certificate expires in 1 days")
+        old = self.shown(edge)
+        # Under the same names, one after the other, as certbot does.
+        second = self.ca.issue("edge.contoso.test")
+        self.assertEqual(second.chain, first.chain)
+        edge.wait_diagnostics("certificate reloaded")
+        new = self.shown(edge)
+        self.assertNotEqual(new, old)
+        first.key.write_text("not a key")
+        edge.wait_diagnostics("changed certificates cannot be used, the old ones stay in force")
+        self.assertEqual(self.shown(edge), new)
         self.assertEqual(edge.stop(), 0)
 
 

@@ -115,15 +115,16 @@ fn tls_domains_go_with_mutual(report: &Report, entry: &Entry<'_, ReceiveConnecto
             t.at("tls"),
             "`tls = \"mutual\"` needs `tls_domains`: any certificate that verifies would do, whoever holds it",
         ),
-        (false, false) => report.warn(
+        (false, false) if !connector.request_client_certificate => report.warn(
             t.at("tls_domains"),
             "`tls_domains` has no effect without `tls = \"mutual\"`: no client certificate is asked for",
         ),
         _ => {}
     }
-    if connector.tls == ReceiveTls::Off && t.is_set("tls_certificate_name") {
-        report
-            .warn(t.at("tls_certificate_name"), "`tls_certificate_name` has no effect with `tls = \"off\"`");
+    for key in ["tls_certificate_name", "request_client_certificate"] {
+        if connector.tls == ReceiveTls::Off && t.is_set(key) {
+            report.warn(t.at(key), format!("`{key}` has no effect with `tls = \"off\"`"));
+        }
     }
 }
 

@@ -49,6 +49,7 @@ pub(super) fn connector<'a>(t: Table<'a>, server: &Server, tls: &Tls) -> Entry<'
             ],
         ),
         tls_certificate_name: t.parsed("tls_certificate_name", "the name of a certificate", value::words),
+        request_client_certificate: t.flag("request_client_certificate", false),
         tls_domains: t.list("tls_domains", "a list of domains", value::domain_pattern).unwrap_or_default(),
         tls_rejection: t.choice(
             "tls_rejection",
