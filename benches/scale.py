@@ -117,18 +117,17 @@ class QueueBench:
         if self.options.cold:
             os.sync()
             pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
-        said = len(self.relay.diagnostics())
         began = time.monotonic()
         self.relay.start()
         greets = time.monotonic() - began
         self.load(UP, 1, connections=1)
         self.sent += 1
         accepts = time.monotonic() - began
-        wait_until(lambda: re.search("spool read|spool opened",  self.relay.diagnostics()[said:]), "the end of the recovery", 600)
+        self.relay.spool_read(600)
         back = time.monotonic() - began
         print(f"{'start after kill -9' + (', cold cache' if self.options.cold else ''):34} greets after {greets:.2f} s,"
               f" first 250 after {accepts:.2f} s, all mail back after {back:.2f} s", flush=True)
-        for line in self.relay.diagnostics()[said:].splitlines():
+        for line in self.relay.latest().splitlines():
             if "spool" in line:
                 print(f"{'':34} {re.sub(chr(27) + r'.*?m', '', line)}", flush=True)
 

@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 use crate::config::{Config, Logging};
 use crate::log::{Kind, Observers, ProtocolLog};
-use crate::queue::spool::{Spool, SpoolError, SpoolOptions};
+use crate::queue::spool::{Recovery, Spool, SpoolError, SpoolOptions};
 use crate::queue::{self, Queue, Routing};
 use crate::receive::{Generation, Server};
 use crate::route::RouteTable;
@@ -155,6 +156,8 @@ pub struct Relay {
     grace: Duration,
     spool: Spool,
     certificates: CertificateStore,
+    /// Says so when what the spool holds cannot be read.
+    unreadable: mpsc::Receiver<StartError>,
 }
 
 /// The two protocol logs, and what they were opened with.
@@ -187,7 +190,8 @@ impl Logs {
 }
 
 impl Relay {
-    /// Starts a relay on sockets bound before. Returns once it accepts mail.
+    /// Starts a relay on sockets bound before. Returns once it accepts mail; what earlier runs left
+    /// in the queue is read meanwhile, see [`Relay::failed`].
     #[expect(clippy::unused_async, reason = "it must run within a runtime, which the signature says")]
     pub async fn start(config: &Config, bound: Bound, observers: Observers) -> Result<Self, StartError> {
         let (spool, recovery) = open_spool(config)?;
@@ -205,9 +209,8 @@ impl Relay {
             None,
         )?;
         let server = Server::new(Arc::clone(&queue), observers.clone(), shutdown, generation);
-        let report = recovery.report.to_string();
-        let waiting = queue.recover(recovery);
-        tracing::info!(waiting, "spool opened: {report}");
+        let (failed, unreadable) = mpsc::channel(1);
+        tokio::spawn(take_over(Arc::clone(&queue), recovery, config.server.spool.clone(), failed));
         let mut relay = Self {
             queue,
             server,
@@ -221,9 +224,9 @@ impl Relay {
             grace: config.server.shutdown_grace,
             spool,
             certificates: parts.certificates,
+            unreadable,
         };
         relay.listen(listeners);
-        tokio::spawn(queue::keep_house(Arc::clone(&relay.queue)));
         Ok(relay)
     }
 
@@ -253,6 +256,15 @@ impl Relay {
             self.given.retain(|(_, real)| *real != address);
             self.own.lock().unwrap_or_else(PoisonError::into_inner).retain(|own| *own != address);
             tracing::info!(%address, "no longer listening: no connector is bound there any more");
+        }
+    }
+
+    /// Returns when the relay cannot go on: what earlier runs left in the spool cannot be read.
+    /// Mail is refused from then on; stop the relay.
+    pub async fn failed(&mut self) -> StartError {
+        match self.unreadable.recv().await {
+            Some(error) => error,
+            None => std::future::pending().await,
         }
     }
 
@@ -327,10 +339,20 @@ impl Relay {
     }
 }
 
-fn open_spool(config: &Config) -> Result<(Spool, queue::spool::Recovery), StartError> {
+fn open_spool(config: &Config) -> Result<(Spool, Recovery), StartError> {
     let path = &config.server.spool;
-    Spool::open(path, SpoolOptions::default())
-        .map_err(|error| StartError::Spool { path: path.display().to_string(), error })
+    Spool::open(path, SpoolOptions::default()).map_err(|error| spool_error(path, error))
+}
+
+fn spool_error(path: &Path, error: SpoolError) -> StartError {
+    StartError::Spool { path: path.display().to_string(), error }
+}
+
+async fn take_over(queue: Arc<Queue>, recovery: Recovery, path: PathBuf, failed: mpsc::Sender<StartError>) {
+    if let Err(error) = queue.take_over(recovery).await {
+        // Nobody listens once the relay is being stopped.
+        let _ = failed.send(spool_error(&path, error)).await;
+    }
 }
 
 /// What a configuration becomes before anything is put to use.
@@ -409,7 +431,7 @@ mod tests {
              [[accepted_domains]]\ndomain = \"contoso.com\"\n{}",
             connectors.concat()
         );
-        Config::from_toml(&text, std::path::Path::new("/")).unwrap().config
+        Config::from_toml(&text, Path::new("/")).unwrap().config
     }
 
     fn addresses(list: &[&str]) -> Vec<SocketAddr> {

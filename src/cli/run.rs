@@ -18,7 +18,8 @@ const CERTIFICATES: Duration = Duration::from_secs(2);
 /// How often certificates about to expire are named.
 const DAY: Duration = Duration::from_hours(24);
 
-/// Runs until told to stop. Exit code 0 after a clean stop, 1 on a start error.
+/// Runs until told to stop. Exit code 0 after a clean stop, 1 on a start error, also when what is
+/// queued turns out to be unreadable after mail is taken already.
 pub fn run(path: &Path) -> ExitCode {
     match start(path) {
         Ok(()) => ExitCode::SUCCESS,
@@ -83,6 +84,11 @@ async fn serve(path: &Path, mut config: Config, bound: Bound) -> Result<(), Stri
             _ = day.tick() => {
                 warn_of_expiry(relay.certificates(), SystemTime::now());
                 continue;
+            }
+            error = relay.failed() => {
+                tracing::error!(%error, "stopping; what came in meanwhile is safe");
+                relay.stop().await;
+                return Err(error.to_string());
             }
         };
         tracing::info!("{why}: stopping; what is queued stays on disk");

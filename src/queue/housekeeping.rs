@@ -21,7 +21,7 @@ const BATCH: usize = 500;
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Runs until shutdown.
-pub async fn keep_house(queue: Arc<Queue>) {
+pub(super) async fn keep_house(queue: Arc<Queue>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // Messages up to this one have had their delay notice, or need none.

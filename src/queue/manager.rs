@@ -21,7 +21,7 @@ use super::codec;
 use super::connections::Connections;
 use super::delivery::{DeliveryQueue, Item, QueueView};
 use super::message::{MessageMeta, QueuedMessage, RecipientStatus, Source, State};
-use super::spool::{Change, Content, MessageId, Recovery, Spool, SpoolError};
+use super::spool::{Change, Content, MessageId, Spool, SpoolError};
 use super::turns::Turns;
 use super::worker::Breaker;
 
@@ -234,38 +234,6 @@ impl Queue {
     /// Lets a message's content go from memory.
     pub(super) fn evict(&self, message: &QueuedMessage) {
         self.resident.fetch_sub(message.evict(), Ordering::Relaxed);
-    }
-
-    /// Takes over what a restart found in the spool. Returns how many messages are waiting.
-    pub fn recover(self: &Arc<Self>, recovery: Recovery) -> usize {
-        let mut count = 0;
-        for found in recovery.messages {
-            let meta = match codec::decode_meta(&found.meta) {
-                Ok(meta) => meta,
-                Err(error) => {
-                    tracing::error!(id = found.id.0, %error, "a queued message cannot be read and stays in the spool");
-                    continue;
-                }
-            };
-            let state: Option<State> = found.state.as_deref().and_then(|bytes| {
-                codec::decode_state(bytes, meta.envelope.recipients.len())
-                    .inspect_err(|error| {
-                        tracing::error!(id = found.id.0, %error, "the state of a queued message cannot be read; all its recipients are tried");
-                    })
-                    .ok()
-            });
-            let message = QueuedMessage::new(found.id, &meta, Box::from(&*found.meta), None, state);
-            let open = open_recipients(&message.state());
-            if open.is_empty() {
-                self.spool.apply(Change::Remove(found.id));
-                continue;
-            }
-            let recipients = (open.len() < meta.envelope.recipients.len()).then_some(open);
-            self.live().insert(found.id, Arc::clone(&message));
-            self.route(Item { message, recipients, retried_fresh: false }, &meta);
-            count += 1;
-        }
-        count
     }
 
     /// [`route`](Self::route) of an item whose message has been waiting.

@@ -11,6 +11,7 @@ mod manager;
 mod message;
 mod outcome;
 mod reports;
+mod restart;
 mod retry;
 pub mod spool;
 mod turns;
@@ -18,7 +19,6 @@ mod worker;
 
 pub use codec::CodecError;
 pub use delivery::{QueueStatus, QueueView};
-pub use housekeeping::keep_house;
 pub use manager::{NO_CONNECTOR, Queue, Routing, Submission};
 pub use message::{MessageMeta, QueuedMessage, RecipientStatus, Source, State, StateGuard, Statuses};
 pub use retry::retry_delay;

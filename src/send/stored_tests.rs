@@ -13,7 +13,8 @@ async fn store(spool: &Spool, content: &[u8], big: bool) -> StoredContent {
     } else {
         Content::Memory(pieces)
     };
-    spool.append(id, Bytes::from_static(b"meta"), content, Vec::new()).await.unwrap()
+    spool.append(id, Bytes::from_static(b"meta"), content, Vec::new()).await.unwrap();
+    spool.content(id).unwrap()
 }
 
 fn stored_message(content: &[u8], stored: StoredContent) -> Outgoing {

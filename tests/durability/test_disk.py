@@ -129,7 +129,7 @@ class DamagedSpool(DurabilityTest):
 
     def report(self, relay):
         """`messages` and `corrupt` as the last start counted them."""
-        line = relay.diagnostics().rpartition("spool opened: ")[2]
+        line = relay.spool_read()
         return tuple(int(re.search(rf"(\d+) {word}", line).group(1)) for word in ("messages", "corrupt"))
 
     def arrived_but(self, sink, most):

@@ -10,6 +10,7 @@ The program is the one cargo built (`GATEPOST_BIN`, else target/debug/gatepost).
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -51,6 +52,7 @@ class Gatepost:
         self.port = port or free_port()
         self.process = None
         self.log_format = log_format
+        self.said = 0
         self.write(config)
         if start:
             self.start()
@@ -61,7 +63,8 @@ class Gatepost:
         self.config.write_text(config.replace("{port}", str(self.port)))
 
     def start(self, wait=True):
-        """Starts the program and waits until it greets."""
+        """Starts the program and waits until it greets. What was queued may still be being read then."""
+        self.said = len(self.diagnostics())
         self.stderr = open(self.directory / "stderr.log", "ab")
         self.process = subprocess.Popen(
             [*WRAPPER, BINARY, "--log-format", self.log_format, "run", "-c", self.config],
@@ -137,6 +140,15 @@ class Gatepost:
         # The last line may not be whole yet.
         found = [json.loads(line) for line in self.diagnostics().split("\n")[:-1] if line.startswith("{")]
         return [event for event in found if event.get("message") == message]
+
+    def latest(self):
+        """What it wrote to stderr since the last start."""
+        return self.diagnostics()[self.said:]
+
+    def spool_read(self, timeout=60.0):
+        """Waits until the spool is read after the last start; what the log says of it."""
+        pattern = re.compile(r"spool read: (.*)\n")
+        return wait_until(lambda: pattern.search(self.latest()), "the spool to be read", timeout)[1]
 
     def receive_log(self):
         """The lines of its SmtpReceive protocol log."""

@@ -51,7 +51,7 @@ class Reports(PeerTest):
         """After a restart nothing is left in the spool, and nothing more is sent."""
         edge.stop()
         edge.start()
-        edge.wait_diagnostics("waiting=0")
+        self.assertIn("waiting=0", edge.spool_read())
 
     @needs(peers.Postfix)
     def test_failure_with_the_whole_message(self):

@@ -34,7 +34,7 @@ class Reload(PeerTest):
             self.mailbox(edge, ANN)
             edge.stop()
             edge.start()
-            edge.wait_diagnostics("waiting=1")
+            self.assertIn("waiting=1", edge.spool_read())
             self.reload(edge, receive(), send("Elsewhere", ["fabrikam.test"]),
                         send("New", ["contoso.test"], smart_hosts=[f"127.0.0.1:{hop.port}"]))
             peers.wait_until(lambda: hop.messages, "the message")
@@ -196,13 +196,13 @@ class StartAndStop(PeerTest):
         self.assertEqual(edge.stop(), 0)
         with ScriptedServer(port=port) as hop:
             edge.start()
-            edge.wait_diagnostics("waiting=5")
+            self.assertIn("waiting=5", edge.spool_read())
             peers.wait_until(lambda: len(hop.messages) == 5, "all messages")
             self.assertEqual(sorted(m.recipients[0] for m in hop.messages),
                              [f"user{i}@contoso.test" for i in range(5)])
             edge.stop()
             edge.start()
-            edge.wait_diagnostics("waiting=0")
+            self.assertIn("waiting=0", edge.spool_read())
 
     def test_the_session_event_as_json(self):
         edge = Gatepost(self.base / "edge", server() + receive() + send() + FAST_RETRIES, start=False)

@@ -39,7 +39,9 @@ pub(super) enum Rest {
 /// and a removal that comes later stands behind the copy.
 pub(super) fn step(writer: &mut Writer) -> Rest {
     let resting = writer.rest_until.is_some_and(|until| Instant::now() < until);
-    if writer.dead || writer.has_unsynced() || resting {
+    // A message of an earlier run that is not yet read may lie in the oldest segment.
+    let whole = writer.shared.may_collect();
+    if !whole || writer.dead || writer.has_unsynced() || resting {
         return Rest::Nothing;
     }
     let Some(active) = writer.active_number() else { return Rest::Nothing };

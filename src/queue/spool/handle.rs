@@ -11,13 +11,14 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{
-    Change, Content, MessageId, RecoveredMessage, Recovery, SpoolError, SpoolOptions, StagedFile,
-    StoredContent, committer,
+    Change, Content, MessageId, Recovery, SpoolError, SpoolOptions, StagedFile, StoredContent, committer,
     disk::{Disk, RealDisk},
     format::{self, MAX_INLINE, MAX_PAYLOAD},
     helper::{self, Job},
+    index::Index,
     lock,
-    recover::{self, Replayed},
+    recover::{self, Opened},
+    replay,
     request::{Body, Request},
     shared::Shared,
     writer::Writer,
@@ -35,12 +36,14 @@ struct Handle {
 struct Threads {
     committer: JoinHandle<()>,
     helper: JoinHandle<()>,
-    /// Let go of when both have ended.
+    replay: JoinHandle<()>,
+    /// Let go of when all have ended.
     lock: Option<File>,
 }
 
 impl Spool {
-    /// Opens the spool in `dir`, made when it does not exist, and reads what is in it. Blocks.
+    /// Opens the spool in `dir`, made when it does not exist. Blocks while the end of the log is
+    /// read. The rest of it is read while the spool is in use.
     pub fn open(dir: &Path, options: SpoolOptions) -> Result<(Self, Recovery), SpoolError> {
         let disk = RealDisk::prepare(dir).map_err(SpoolError::io("make the spool directory"))?;
         let lock = lock::acquire(dir)?;
@@ -52,28 +55,15 @@ impl Spool {
         options: SpoolOptions,
         lock: Option<File>,
     ) -> Result<(Self, Recovery), SpoolError> {
-        let Replayed { index, messages, next_id, last, report } = recover::replay(&*disk)?;
+        let Opened { next_id, last_number, previous, unread } = recover::begin(&*disk)?;
         let (jobs, job_list) = mpsc::channel();
-        let shared = Arc::new(Shared::new(disk, options.bounded(), index, next_id.max(1), jobs));
-        let messages = {
-            let index = shared.index();
-            let recovered = |(id, meta)| {
-                let entry = index.messages.get(&id)?;
-                Some(RecoveredMessage {
-                    id: MessageId(id),
-                    meta,
-                    state: entry.state.as_ref().map(|state| state.bytes.clone()),
-                    content: StoredContent::new(Arc::clone(&shared), id, entry.spot.content),
-                })
-            };
-            messages.into_iter().filter_map(recovered).collect()
-        };
-
+        let index = Index { unread_bytes: unread.bytes, ..Index::default() };
+        let shared = Arc::new(Shared::new(disk, options.bounded(), index, next_id, jobs));
         let helper = spawn("spool-helper", {
             let shared = Arc::clone(&shared);
             move || helper::run(&shared, &job_list)
         })?;
-        let mut writer = Writer::new(Arc::clone(&shared), last);
+        let mut writer = Writer::new(Arc::clone(&shared), last_number, previous);
         // The ids of this run are reserved before anybody can ask for one. Without space that has
         // to wait: the spool must open so that mail can leave it.
         match writer.activate_narrow().and_then(|()| writer.sync_opening()) {
@@ -89,8 +79,15 @@ impl Spool {
             let shared = Arc::clone(&shared);
             move || committer::run(&shared, writer)
         })?;
-        let threads = Mutex::new(Some(Threads { committer, helper, lock }));
-        Ok((Self(Arc::new(Handle { shared, threads })), Recovery { messages, report }))
+        let (hand, handed) = tokio::sync::mpsc::unbounded_channel();
+        let segments = (unread.segments.len() + unread.tail.len()) as u64;
+        let recovery = Recovery { handed, segments, bytes: unread.bytes };
+        let replay = spawn(replay::NAME, {
+            let shared = Arc::clone(&shared);
+            move || replay::run(&shared, unread, &hand)
+        })?;
+        let threads = Mutex::new(Some(Threads { committer, helper, replay, lock }));
+        Ok((Self(Arc::new(Handle { shared, threads })), recovery))
     }
 
     /// The id of the next message. Never blocks.
@@ -108,15 +105,16 @@ impl Spool {
     /// changes and all directory entries are durable. The changes hold if and only if the message
     /// does. `id` comes from [`Spool::next_id`] and is used once; a staged file keeps its own.
     ///
-    /// Changes to this message may be applied once the future has resolved.
+    /// Changes to this message may be applied once the future has resolved, and to a message of an
+    /// earlier run once it was handed over.
     pub fn append(
         &self,
         id: MessageId,
         meta: Bytes,
         content: Content,
         also: Vec<Change>,
-    ) -> impl Future<Output = Result<StoredContent, SpoolError>> + Send + 'static + use<> {
-        let shared = Arc::clone(&self.0.shared);
+    ) -> impl Future<Output = Result<(), SpoolError>> + Send + 'static + use<> {
+        let shared = &self.0.shared;
         let (done, answer) = oneshot::channel();
         let (id, len) = match &content {
             Content::Memory(pieces) => (id.0, pieces.iter().map(|piece| piece.len() as u64).sum()),
@@ -141,10 +139,7 @@ impl Spool {
                 shared.send(Job::Land { staged, meta, changes: also, done });
             }
         }
-        async move {
-            answer.await.unwrap_or(Err(SpoolError::Closed))?;
-            Ok(StoredContent::new(shared, id, len))
-        }
+        async move { answer.await.unwrap_or(Err(SpoolError::Closed)) }
     }
 
     /// Changes a message without waiting; see the module for when that is durable. After
@@ -182,20 +177,20 @@ impl Spool {
         StoredContent::new(Arc::clone(&self.0.shared), id.0, len)
     }
 
-    /// Messages in the spool, as far as they are durable.
+    /// Messages in the spool, as far as they are durable and read.
     pub fn messages(&self) -> usize {
         self.0.shared.index().messages.len()
     }
 
-    /// Bytes of disk in use: segments, dead records included, and big files.
+    /// Bytes of disk in use: segments, dead records and those not yet read included, and big files.
     pub fn used_bytes(&self) -> u64 {
         let index = self.0.shared.index();
-        index.used_bytes + index.big_bytes
+        index.used_bytes + index.big_bytes + index.unread_bytes
     }
 
     /// Whether the spool takes mail; if not, why.
     pub fn healthy(&self) -> Result<(), String> {
-        match self.0.shared.broken() {
+        match self.0.shared.sick() {
             Some(why) => Err(why.to_string()),
             None if self.0.shared.inbox.is_closed() => Err(SpoolError::Closed.to_string()),
             None => Ok(()),
@@ -218,6 +213,8 @@ impl Handle {
         self.shared.inbox.close();
         let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(threads) = threads else { return };
+        // It sees that the spool is closed. What it has not handed over is there for the next start.
+        let _ = threads.replay.join();
         // Big messages on their way get there first, then the committer has its last batch, then
         // the helper deletes what that has made superfluous.
         self.shared.send(Job::EndCommitter);

@@ -70,7 +70,8 @@ pub(super) struct StateEntry {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) spot: Spot,
-    pub(super) state: Option<StateEntry>,
+    /// Most messages have none, and there may be a million of them.
+    pub(super) state: Option<Box<StateEntry>>,
 }
 
 /// One segment file.
@@ -96,6 +97,8 @@ pub(super) struct Index {
     pub(super) live_bytes: u64,
     /// In files of their own.
     pub(super) big_bytes: u64,
+    /// Of segments of earlier runs that are still to be read.
+    pub(super) unread_bytes: u64,
 }
 
 impl Index {
@@ -146,7 +149,7 @@ impl Index {
     pub(super) fn put_state(&mut self, id: u64, state: StateEntry) {
         let Some(entry) = self.messages.get_mut(&id) else { return };
         let (segment, len) = (state.segment, state_bytes(&state));
-        let old = entry.state.replace(state);
+        let old = entry.state.replace(Box::new(state));
         self.hold(id, segment, len);
         if let Some(old) = old {
             self.release(old.segment, state_bytes(&old));

@@ -17,6 +17,10 @@
 //! changes of the last second. A removal that is undone makes a message be delivered twice, never
 //! not at all.
 //!
+//! **Opening** reads the end of the log only. The rest is read by a thread of its own while mail is
+//! stored already, and its messages come out of [`Recovery`]. Segments are emptied and deleted once
+//! all of it is read.
+//!
 //! **What is read back is checked**: magic, version, lengths, CRC. A damaged record costs itself
 //! and nothing else. The decisions and their figures are in `docs/decisions/0002-spool.md`.
 
@@ -30,13 +34,16 @@ mod format;
 mod handle;
 mod helper;
 mod index;
+mod ledger;
 mod lock;
 mod names;
 mod recover;
+mod replay;
 mod report;
 mod request;
 mod rotate;
 mod scan;
+mod settle;
 mod shared;
 mod staged;
 #[cfg(test)]
@@ -50,7 +57,7 @@ use bytes::Bytes;
 pub use content::{ContentReader, StoredContent};
 pub use error::{Place, SpoolError};
 pub use handle::Spool;
-pub use report::{RecoveredMessage, Recovery, RecoveryReport};
+pub use report::{Recovered, RecoveredMessage, Recovery, RecoveryReport};
 pub use staged::StagedFile;
 
 /// Names a message in this spool, for ever: ids grow and are never used again. It is the

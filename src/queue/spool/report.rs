@@ -1,18 +1,47 @@
-//! What opening a spool found.
+//! What was in a spool when it was opened.
 
 use std::fmt;
 
 use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{MessageId, StoredContent};
+use super::{MessageId, SpoolError};
 
-/// Everything that was in the spool.
-#[derive(Debug, Default)]
+/// What was in the spool, as it is read. Dropped, the spool is read all the same.
+#[derive(Debug)]
 pub struct Recovery {
-    /// Live messages in order of id.
-    pub messages: Vec<RecoveredMessage>,
-    /// For the log.
-    pub report: RecoveryReport,
+    pub(super) handed: UnboundedReceiver<Result<Recovered, SpoolError>>,
+    pub(super) segments: u64,
+    pub(super) bytes: u64,
+}
+
+impl Recovery {
+    /// What comes next. An error is the last thing to come: [`SpoolError::Closed`] when the spool
+    /// was closed before all was read, any other when it cannot be read; what it holds is there
+    /// for the next start.
+    pub async fn next(&mut self) -> Result<Recovered, SpoolError> {
+        self.handed.recv().await.unwrap_or(Err(SpoolError::Closed))
+    }
+
+    /// Segments to read.
+    pub fn segments(&self) -> u64 {
+        self.segments
+    }
+
+    /// Bytes of these segments.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// A part of what was in the spool.
+#[derive(Debug)]
+pub enum Recovered {
+    /// Live messages in order of id, each batch behind the one before. Changes may be applied to
+    /// them from now on.
+    Messages(Vec<RecoveredMessage>),
+    /// That was all.
+    End(RecoveryReport),
 }
 
 /// One message that was in the spool.
@@ -21,11 +50,9 @@ pub struct RecoveredMessage {
     /// Its id.
     pub id: MessageId,
     /// The meta data it was appended with.
-    pub meta: Bytes,
+    pub meta: Box<[u8]>,
     /// Its last state.
     pub state: Option<Bytes>,
-    /// Its content.
-    pub content: StoredContent,
 }
 
 /// Figures of a recovery. `Display` is one line.

@@ -250,9 +250,15 @@ impl Inbox {
         Taken { durable: std::mem::take(&mut state.durable), ending: state.ending }
     }
 
-    /// Refuses producers from now on; true the first time.
-    pub(super) fn close(&self) -> bool {
-        !std::mem::replace(&mut self.lock().closed, true)
+    /// Lets the committer look around although nobody waits for anything.
+    pub(super) fn ring(&self) {
+        self.lock().durable = true;
+        self.bell.notify_one();
+    }
+
+    /// Refuses producers from now on.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
     }
 
     pub(super) fn is_closed(&self) -> bool {

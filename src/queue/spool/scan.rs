@@ -6,7 +6,6 @@
 
 use std::{io, sync::Arc};
 
-use bytes::Bytes;
 use memchr::memmem;
 
 use super::{
@@ -20,7 +19,7 @@ pub(super) struct Found {
     pub(super) offset: u64,
     pub(super) head: Head,
     pub(super) changes: Vec<Change>,
-    pub(super) meta: Bytes,
+    pub(super) meta: Box<[u8]>,
     /// The inline content is what was written.
     pub(super) sound: bool,
 }
@@ -36,12 +35,28 @@ pub(super) struct Scanned {
     pub(super) gaps: u64,
     /// Bytes behind the last record up to the last one that is not zero.
     pub(super) tail: u64,
+    /// How much of it was certainly synced, as far as is known: what its own records say, and what
+    /// the first record of the segment after it says.
+    pub(super) synced: u64,
+    /// What a crash left half-done in it is dealt with.
+    pub(super) settled: bool,
 }
 
 impl Scanned {
-    /// How much of the segment was certainly synced, as far as its own records know.
-    pub(super) fn synced(&self) -> u64 {
-        self.records.iter().map(|found| u64::from(found.head.synced)).max().unwrap_or(0)
+    /// What its first record says of the segment before it: the number, and how much was synced.
+    pub(super) fn previous(&self) -> Option<(u64, u64)> {
+        let open = self.records.iter().find(|found| found.head.kind == Kind::Open)?;
+        format::decode_previous(&open.meta)
+    }
+
+    /// No id below this may be given out again, as far as this segment knows.
+    pub(super) fn next_id(&self) -> u64 {
+        let next = |found: &Found| match found.head.kind {
+            Kind::Message | Kind::Big => found.head.id.saturating_add(1),
+            Kind::Open | Kind::Reserve => found.head.id,
+            Kind::State | Kind::Remove | Kind::Void => 0,
+        };
+        self.records.iter().map(next).max().unwrap_or(0)
     }
 }
 
@@ -73,8 +88,16 @@ pub(super) fn scan(file: &Arc<dyn DiskFile>) -> io::Result<Outcome> {
     };
     let mark = header.mark();
     let finder = memmem::Finder::new(&mark);
-    let mut scanned =
-        Scanned { header, file: Arc::clone(file), records: Vec::new(), end: DATA_START, gaps: 0, tail: 0 };
+    let mut scanned = Scanned {
+        header,
+        file: Arc::clone(file),
+        records: Vec::new(),
+        end: DATA_START,
+        gaps: 0,
+        tail: 0,
+        synced: 0,
+        settled: false,
+    };
     let mut offset = DATA_START;
     let mut damaged = false;
     loop {
@@ -82,6 +105,7 @@ pub(super) fn scan(file: &Arc<dyn DiskFile>) -> io::Result<Outcome> {
             offset += found.head.record();
             scanned.end = offset;
             scanned.gaps += u64::from(damaged);
+            scanned.synced = scanned.synced.max(u64::from(found.head.synced));
             damaged = false;
             scanned.records.push(found);
         } else {
@@ -140,7 +164,7 @@ impl Window<'_> {
         }
         let (changes, meta) = payload.split_at(head.changes as usize);
         let Some(changes) = format::decode_changes(changes) else { return Ok(None) };
-        let meta = Bytes::copy_from_slice(meta);
+        let meta = meta.into();
         let sound = match head.kind {
             Kind::Message => self.checks(offset + HEAD as u64 + head.payload(), &head)?,
             _ => true,

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
     mpsc,
 };
 
@@ -26,6 +26,10 @@ pub(super) struct Shared {
     next_id: AtomicU64,
     /// Why the disk is given up.
     broken: OnceLock<String>,
+    /// Why what earlier runs left cannot be read.
+    unreadable: OnceLock<String>,
+    /// What earlier runs left is in the index, all of it.
+    whole: AtomicBool,
     jobs: mpsc::Sender<Job>,
 }
 
@@ -44,6 +48,8 @@ impl Shared {
             index: Mutex::new(index),
             next_id: AtomicU64::new(next_id),
             broken: OnceLock::new(),
+            unreadable: OnceLock::new(),
+            whole: AtomicBool::new(false),
             jobs,
         }
     }
@@ -76,6 +82,27 @@ impl Shared {
     pub(super) fn give_up(&self, why: String) {
         tracing::error!(%why, "the spool accepts nothing until a restart");
         let _ = self.broken.set(why);
+    }
+
+    /// What earlier runs left cannot be read. New mail is still stored and leaves.
+    pub(super) fn unreadable(&self, why: String) {
+        let _ = self.unreadable.set(why);
+    }
+
+    /// Everything that was in the log is in the index now: the collection may begin.
+    pub(super) fn index_is_whole(&self) {
+        self.whole.store(true, Ordering::Release);
+        self.inbox.ring();
+    }
+
+    /// Whether segments may be emptied and deleted.
+    pub(super) fn may_collect(&self) -> bool {
+        self.whole.load(Ordering::Acquire)
+    }
+
+    /// Why no mail should be taken.
+    pub(super) fn sick(&self) -> Option<&str> {
+        self.broken().or_else(|| self.unreadable.get().map(String::as_str))
     }
 
     pub(super) fn broken(&self) -> Option<&str> {

@@ -76,7 +76,7 @@ struct Placed {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, last: (u64, u64)) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, last_number: u64, previous: (u64, u64)) -> Self {
         Self {
             shared,
             active: None,
@@ -87,8 +87,8 @@ impl Writer {
             put_off: Vec::new(),
             blocked: None,
             next: Next::None,
-            last_number: last.0,
-            previous: last,
+            last_number,
+            previous,
             dead: false,
             attempted: false,
             attempted_narrow: false,

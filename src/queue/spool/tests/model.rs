@@ -12,12 +12,12 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{
-    body, meta,
+    Found, body, meta, read,
     sim::{Dice, SimDisk},
     small, wait,
 };
 use crate::queue::spool::{
-    Change, Content, MessageId, Recovery, Spool, SpoolError, SpoolOptions, StoredContent, disk::Area, names,
+    Change, Content, MessageId, Recovery, Spool, SpoolError, SpoolOptions, disk::Area, names,
 };
 
 #[derive(Debug, Clone, Copy)]
@@ -47,10 +47,15 @@ enum Step {
     FailSync,
     FailWrite,
     Full,
-    Kill,
-    PowerCut(u64),
-    Close,
+    Kill(Hold),
+    PowerCut(u64, Hold),
+    Close(Hold),
+    /// Wait until what earlier runs left is read.
+    Read,
 }
+
+/// After how many operations on the disk the next run's reading of the log is held, if it is.
+type Hold = Option<u64>;
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
@@ -65,15 +70,22 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::FailSync),
         1 => Just(Step::FailWrite),
         1 => Just(Step::Full),
-        1 => Just(Step::Kill),
-        2 => any::<u64>().prop_map(Step::PowerCut),
-        1 => Just(Step::Close),
+        1 => hold().prop_map(Step::Kill),
+        2 => (any::<u64>(), hold()).prop_map(|(seed, hold)| Step::PowerCut(seed, hold)),
+        1 => hold().prop_map(Step::Close),
+        1 => Just(Step::Read),
     ];
     proptest::collection::vec(step, 1..70)
 }
 
+fn hold() -> impl Strategy<Value = Hold> {
+    prop_oneof![Just(None), Just(Some(0)), (1..40u64).prop_map(Some)]
+}
+
 /// What is known of a message.
 struct Known {
+    /// It is of an earlier run, and this run has not yet handed it over.
+    unread: bool,
     seed: u64,
     len: usize,
     /// It was promised.
@@ -94,11 +106,13 @@ enum Effect {
     Removed(u64),
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Option<StoredContent>, SpoolError>>>>;
+type Answer = Pin<Box<dyn Future<Output = Result<(), SpoolError>>>>;
 
 struct World {
     disk: SimDisk,
     spool: Spool,
+    /// What is still to be handed over.
+    reading: Option<Recovery>,
     known: BTreeMap<u64, Known>,
     /// Lazy changes since the last promise: the next one covers them.
     lazy: Vec<Effect>,
@@ -116,12 +130,12 @@ impl World {
         let disk = SimDisk::default();
         let (spool, _) = Spool::open_on(Arc::new(disk.clone()), options(), None).unwrap();
         let (known, lazy, waiting) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { disk, spool, known, lazy, waiting, highest: 0, seed: 0 }
+        Self { disk, spool, reading: None, known, lazy, waiting, highest: 0, seed: 0 }
     }
 
     fn pick(&self, which: usize) -> Option<u64> {
-        let live: Vec<u64> =
-            self.known.iter().filter(|(_, k)| k.acked && !k.may_be_gone).map(|(id, _)| *id).collect();
+        let live = self.known.iter().filter(|(_, k)| k.acked && !k.may_be_gone && !k.unread);
+        let live: Vec<u64> = live.map(|(id, _)| *id).collect();
         (!live.is_empty()).then(|| live[which % live.len()])
     }
 
@@ -130,8 +144,15 @@ impl World {
         let id = self.spool.next_id();
         assert!(id.0 > self.highest, "id {id} came again");
         self.highest = id.0;
-        let known =
-            Known { seed: self.seed, len, acked: false, may_be_gone: false, gone: false, states: vec![None] };
+        let known = Known {
+            unread: false,
+            seed: self.seed,
+            len,
+            acked: false,
+            may_be_gone: false,
+            gone: false,
+            states: vec![None],
+        };
         self.known.insert(id.0, known);
         (id, self.seed)
     }
@@ -146,7 +167,7 @@ impl World {
         effects.push(Effect::Stored(id.0));
         effects.append(&mut self.lazy.clone());
         let future = self.spool.append(id, meta(seed), content, also);
-        self.waiting.push((Box::pin(async move { future.await.map(Some) }), effects));
+        self.waiting.push((Box::pin(future), effects));
     }
 
     fn new_state(&mut self, id: u64) -> (Bytes, Effect) {
@@ -179,10 +200,11 @@ impl World {
                 answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
             };
             match result {
-                Poll::Ready(Ok(stored)) => {
-                    if let Some(stored) = stored {
-                        let known = &self.known[&stored.id().0];
-                        match stored.read() {
+                Poll::Ready(Ok(())) => {
+                    for effect in &effects {
+                        let Effect::Stored(id) = effect else { continue };
+                        let known = &self.known[id];
+                        match self.spool.stored(MessageId(*id), known.len as u64).read() {
                             Ok(bytes) => assert_eq!(bytes, body(known.seed, known.len)),
                             Err(SpoolError::Gone(_)) => assert!(known.may_be_gone),
                             Err(error) => panic!("{error}"),
@@ -198,18 +220,42 @@ impl World {
         }
     }
 
-    fn reopen(&mut self, disk: SimDisk) {
+    fn reopen(&mut self, disk: SimDisk, hold: Hold) {
         self.waiting.clear();
         self.lazy.clear();
         disk.set_capacity(None);
+        disk.hold_replay(hold);
         let (spool, recovery) = Spool::open_on(Arc::new(disk.clone()), options(), None).unwrap();
         // The old spool ends on the old disk, which nobody looks at again.
+        self.disk.hold_replay(None);
         self.spool = spool;
         self.disk = disk;
-        self.check(recovery);
+        self.reading = Some(recovery);
+        for known in self.known.values_mut() {
+            known.unread = true;
+        }
+        if hold.is_none() {
+            self.read();
+        }
     }
 
-    fn check(&mut self, recovery: Recovery) {
+    /// Waits for what earlier runs left.
+    fn read(&mut self) {
+        let Some(recovery) = self.reading.take() else { return };
+        self.disk.hold_replay(None);
+        match read(&self.spool, recovery) {
+            Ok(found) => self.check(found),
+            // The disk failed meanwhile. Whoever runs the spool hears of it and starts again.
+            Err(SpoolError::Full | SpoolError::Io { .. }) => {
+                assert!(self.spool.healthy().is_err());
+                self.answers(false);
+                self.reopen(self.disk.after_kill(), None);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn check(&mut self, recovery: Found) {
         let segments = self.disk.names(Area::Log);
         assert!(segments.iter().all(|name| names::segment_number(name).is_some()), "{segments:?}");
         let mut present = BTreeMap::new();
@@ -217,12 +263,14 @@ impl World {
             let id = message.id.0;
             let known = self.known.get(&id).unwrap_or_else(|| panic!("{id} is not known"));
             assert!(!known.gone, "{id} has come back");
-            assert_eq!(message.meta, meta(known.seed));
+            assert!(known.unread, "{id} is handed over as an old one");
+            assert_eq!(&*message.meta, &*meta(known.seed));
             assert_eq!(message.content.read().unwrap(), body(known.seed, known.len));
             assert!(known.states.contains(&message.state), "{id} has state {:?}", message.state);
             assert!(present.insert(id, message.state).is_none(), "{id} came twice");
         }
-        for (id, known) in &mut self.known {
+        for (id, known) in self.known.iter_mut().filter(|(_, known)| known.unread) {
+            known.unread = false;
             // What was handed back is a promise from now on, and so is what was not.
             if let Some(state) = present.remove(id) {
                 known.acked = true;
@@ -286,8 +334,7 @@ impl World {
                     if durable {
                         let mut effects = self.lazy.clone();
                         effects.push(Effect::Removed(id));
-                        let future = self.spool.apply_durable(change);
-                        self.waiting.push((Box::pin(async move { future.await.map(|()| None) }), effects));
+                        self.waiting.push((Box::pin(self.spool.apply_durable(change)), effects));
                         self.answers(true);
                     } else {
                         self.spool.apply(change);
@@ -307,23 +354,25 @@ impl World {
                 self.answers(true);
                 self.disk.set_capacity(None);
             }
-            Step::Kill => {
+            Step::Read => self.read(),
+            Step::Kill(hold) => {
                 self.answers(false);
-                self.reopen(self.disk.after_kill());
+                self.reopen(self.disk.after_kill(), hold);
             }
-            Step::PowerCut(seed) => {
+            Step::PowerCut(seed, hold) => {
                 self.answers(false);
-                self.reopen(self.disk.after_power_cut(&mut Dice(seed)));
+                self.reopen(self.disk.after_power_cut(&mut Dice(seed)), hold);
             }
-            Step::Close => {
+            Step::Close(hold) => {
                 self.answers(true);
+                self.disk.hold_replay(None);
                 self.spool.close();
                 // A disk that was given up, before or just now, keeps no lazy promise.
                 if self.spool.healthy() == Err("the spool is closed".into()) {
                     let lazy = std::mem::take(&mut self.lazy);
                     self.promise(lazy);
                 }
-                self.reopen(self.disk.after_power_cut(&mut Dice(1)));
+                self.reopen(self.disk.after_power_cut(&mut Dice(1)), hold);
             }
         }
     }
@@ -337,8 +386,8 @@ proptest! {
         for step in steps {
             world.step(step);
         }
-        world.step(Step::PowerCut(99));
-        world.step(Step::PowerCut(98));
+        world.step(Step::PowerCut(99, None));
+        world.step(Step::PowerCut(98, None));
     }
 }
 

@@ -4,21 +4,21 @@ use std::{fs, io::Read, os::unix::fs::PermissionsExt, thread, time::Instant};
 
 use bytes::Bytes;
 
-use super::{append, body, meta, small, wait};
-use crate::queue::spool::{Change, Content, MessageId, RecoveryReport, Spool, SpoolError, SpoolOptions};
+use super::{append, body, meta, open_dir, small, wait};
+use crate::queue::spool::{Change, Content, MessageId, RecoveryReport, SpoolError, SpoolOptions};
 
 #[test]
 fn what_was_appended_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a/spool");
-    let (spool, recovery) = Spool::open(&path, SpoolOptions::default()).unwrap();
+    let (spool, recovery) = open_dir(&path, SpoolOptions::default()).unwrap();
     assert_eq!(recovery.report, RecoveryReport::default());
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     let pieces = vec![body(1, 10), Bytes::new(), body(2, 3000), body(3, 1)];
     let whole = pieces.concat();
     let id = spool.next_id();
-    let stored = wait(spool.append(id, meta(1), Content::Memory(pieces), Vec::new())).unwrap();
-    assert_eq!(stored.read().unwrap(), whole);
+    wait(spool.append(id, meta(1), Content::Memory(pieces), Vec::new())).unwrap();
+    assert_eq!(spool.content(id).unwrap().read().unwrap(), whole);
     let empty = append(&spool, 7, 0).unwrap();
     assert!(empty.is_empty());
     spool.apply(Change::State(id, Bytes::from_static(b"old")));
@@ -29,13 +29,13 @@ fn what_was_appended_comes_back() {
     assert!(matches!(append(&spool, 9, 1), Err(SpoolError::Closed)));
     assert!(spool.healthy().is_err());
 
-    let (spool, recovery) = Spool::open(&path, SpoolOptions::default()).unwrap();
+    let (spool, recovery) = open_dir(&path, SpoolOptions::default()).unwrap();
     assert_eq!(
         recovery.report.to_string(),
         "2 messages, 1 segments, 8 records, 1 removed, 0 torn bytes, 0 corrupt, 0 orphan files"
     );
     let [first, second] = &recovery.messages[..] else { panic!("two messages") };
-    assert_eq!((first.id, &first.meta, first.state.as_deref()), (id, &meta(1), Some(&b"new"[..])));
+    assert_eq!((first.id, &*first.meta, first.state.as_deref()), (id, &*meta(1), Some(&b"new"[..])));
     assert_eq!(first.content.read().unwrap(), whole);
     assert_eq!(second.content.read().unwrap(), "");
     assert!(spool.next_id() > gone.id());
@@ -44,14 +44,15 @@ fn what_was_appended_comes_back() {
 #[test]
 fn a_big_message_lives_in_a_file_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
-    let (spool, _) = Spool::open(dir.path(), small()).unwrap();
+    let (spool, _) = open_dir(dir.path(), small()).unwrap();
     let whole = body(5, 300_000);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let id = spool.next_id();
     let staged = spool.stage(id).unwrap();
     let staged = runtime.block_on(staged.written(vec![whole.slice(..99), whole.slice(99..)])).unwrap();
     let staged = runtime.block_on(staged.finished()).unwrap();
-    let stored = runtime.block_on(spool.append(id, meta(5), Content::Staged(staged), Vec::new())).unwrap();
+    runtime.block_on(spool.append(id, meta(5), Content::Staged(staged), Vec::new())).unwrap();
+    let stored = spool.content(id).unwrap();
     assert_eq!(stored.read().unwrap(), whole);
     let mut chunks = stored.open_reader().unwrap();
     let mut seen = Vec::new();
@@ -69,7 +70,7 @@ fn a_big_message_lives_in_a_file_of_its_own() {
     fs::write(dir.path().join("big/0000000000000ffe.tmp"), "orphan").unwrap();
     fs::write(dir.path().join("big/README"), "not ours").unwrap();
 
-    let (spool, recovery) = Spool::open(dir.path(), small()).unwrap();
+    let (spool, recovery) = open_dir(dir.path(), small()).unwrap();
     assert_eq!(recovery.report.orphan_files, 2);
     let message = &recovery.messages[0];
     let mut seen = Vec::new();
@@ -86,7 +87,7 @@ fn a_big_message_lives_in_a_file_of_its_own() {
 #[test]
 fn a_message_larger_than_a_segment_or_of_many_pieces_is_no_exception() {
     let dir = tempfile::tempdir().unwrap();
-    let (spool, _) = Spool::open(dir.path(), small()).unwrap();
+    let (spool, _) = open_dir(dir.path(), small()).unwrap();
     let whole = body(1, 300_000);
     append(&spool, 0, 100).unwrap();
     append(&spool, 1, 300_000).unwrap();
@@ -94,7 +95,7 @@ fn a_message_larger_than_a_segment_or_of_many_pieces_is_no_exception() {
     wait(spool.append(spool.next_id(), meta(1), Content::Memory(pieces), Vec::new())).unwrap();
     append(&spool, 0, 100).unwrap();
     drop(spool);
-    let (_, recovery) = Spool::open(dir.path(), small()).unwrap();
+    let (_, recovery) = open_dir(dir.path(), small()).unwrap();
     let contents: Vec<_> = recovery.messages.iter().map(|message| message.content.read().unwrap()).collect();
     assert_eq!(contents, [body(0, 100), whole.clone(), whole, body(0, 100)]);
 }
@@ -102,17 +103,17 @@ fn a_message_larger_than_a_segment_or_of_many_pieces_is_no_exception() {
 #[test]
 fn a_spool_has_one_owner() {
     let dir = tempfile::tempdir().unwrap();
-    let (spool, _) = Spool::open(dir.path(), small()).unwrap();
-    let Err(SpoolError::Locked { pid }) = Spool::open(dir.path(), small()) else { panic!("not locked") };
+    let (spool, _) = open_dir(dir.path(), small()).unwrap();
+    let Err(SpoolError::Locked { pid }) = open_dir(dir.path(), small()) else { panic!("not locked") };
     assert_eq!(pid, std::process::id());
     drop(spool);
-    Spool::open(dir.path(), small()).unwrap();
+    open_dir(dir.path(), small()).unwrap();
 }
 
 #[test]
 fn many_producers_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let (spool, _) = Spool::open(dir.path(), SpoolOptions { segment_size: 1 << 20, ..small() }).unwrap();
+    let (spool, _) = open_dir(dir.path(), SpoolOptions { segment_size: 1 << 20, ..small() }).unwrap();
     thread::scope(|scope| {
         for producer in 0..16u64 {
             let spool = &spool;
@@ -129,7 +130,7 @@ fn many_producers_at_once() {
         }
     });
     drop(spool);
-    let (_, recovery) = Spool::open(dir.path(), small()).unwrap();
+    let (_, recovery) = open_dir(dir.path(), small()).unwrap();
     assert_eq!(recovery.messages.len(), 800);
     assert_eq!(recovery.report.corrupt_records + recovery.report.torn_tail_bytes, 0);
     for message in recovery.messages {
@@ -143,7 +144,7 @@ fn ids_never_come_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut last = MessageId(0);
     for _ in 0..4 {
-        let (spool, _) = Spool::open(dir.path(), small()).unwrap();
+        let (spool, _) = open_dir(dir.path(), small()).unwrap();
         for _ in 0..40_000 {
             let id = spool.next_id();
             assert!(id > last);
@@ -156,7 +157,7 @@ fn ids_never_come_again() {
 #[test]
 fn a_hundred_thousand_messages_open() {
     let dir = tempfile::tempdir().unwrap();
-    let (spool, _) = Spool::open(dir.path(), SpoolOptions::default()).unwrap();
+    let (spool, _) = open_dir(dir.path(), SpoolOptions::default()).unwrap();
     let content = body(1, 300);
     let mut last = None;
     for n in 0..100_000 {
@@ -169,7 +170,7 @@ fn a_hundred_thousand_messages_open() {
     wait(last.unwrap()).unwrap();
     drop(spool);
     let start = Instant::now();
-    let (_, recovery) = Spool::open(dir.path(), SpoolOptions::default()).unwrap();
+    let (_, recovery) = open_dir(dir.path(), SpoolOptions::default()).unwrap();
     println!("{:?}: {}", start.elapsed(), recovery.report);
     assert_eq!(recovery.messages.len(), 100_000 - 33_334);
 }

@@ -5,10 +5,13 @@
 use std::{
     collections::BTreeMap,
     io::{self, IoSlice},
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex},
 };
 
-use super::super::disk::{Area, Disk, DiskFile};
+use super::super::{
+    disk::{Area, Disk, DiskFile},
+    replay,
+};
 
 const SECTOR: usize = 512;
 
@@ -77,6 +80,7 @@ struct State {
     durable: BTreeMap<(Area, String), usize>,
     pending: Vec<Entry>,
     failing_syncs: u32,
+    failing_reads: u32,
     failing_writes: u32,
     /// Bytes of all files together.
     capacity: Option<u64>,
@@ -90,12 +94,34 @@ impl State {
     }
 }
 
+/// How many more operations whoever reads the log of earlier runs may do; none = any number.
+#[derive(Default)]
+struct Gate {
+    left: Mutex<Option<u64>>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        if std::thread::current().name() != Some(replay::NAME) {
+            return;
+        }
+        let left = self.left.lock().unwrap();
+        let mut left = self.opened.wait_while(left, |left| *left == Some(0)).unwrap();
+        *left = left.map(|left| left - 1);
+    }
+}
+
 #[derive(Clone, Default)]
-pub(super) struct SimDisk(Arc<Mutex<State>>);
+pub(super) struct SimDisk(Arc<Mutex<State>>, Arc<Gate>);
 
 impl SimDisk {
     pub(super) fn fail_syncs(&self, count: u32) {
         self.0.lock().unwrap().failing_syncs = count;
+    }
+
+    pub(super) fn fail_reads(&self, count: u32) {
+        self.0.lock().unwrap().failing_reads = count;
     }
 
     pub(super) fn fail_writes(&self, count: u32) {
@@ -104,6 +130,12 @@ impl SimDisk {
 
     pub(super) fn set_capacity(&self, capacity: Option<u64>) {
         self.0.lock().unwrap().capacity = capacity;
+    }
+
+    /// Lets whoever reads the log of earlier runs do so many operations more, and holds it then.
+    pub(super) fn hold_replay(&self, after: Option<u64>) {
+        *self.1.left.lock().unwrap() = after;
+        self.1.opened.notify_all();
     }
 
     pub(super) fn used(&self) -> u64 {
@@ -115,8 +147,9 @@ impl SimDisk {
     pub(super) fn after_kill(&self) -> Self {
         let mut state = self.0.lock().unwrap().clone();
         state.failing_syncs = 0;
+        state.failing_reads = 0;
         state.failing_writes = 0;
-        Self(Arc::new(Mutex::new(state)))
+        Self(Arc::new(Mutex::new(state)), Arc::default())
     }
 
     /// The disk after the power has come back.
@@ -145,7 +178,7 @@ impl SimDisk {
             new.now.insert(name.clone(), new.files.len() - 1);
             new.durable.insert(name, new.files.len() - 1);
         }
-        Self(Arc::new(Mutex::new(new)))
+        Self(Arc::new(Mutex::new(new)), Arc::default())
     }
 
     pub(super) fn bytes(&self, area: Area, name: &str) -> Vec<u8> {
@@ -219,6 +252,7 @@ impl Disk for SimDisk {
     }
 
     fn remove(&self, area: Area, name: &str) -> io::Result<()> {
+        self.1.pass();
         let mut state = self.0.lock().unwrap();
         state.now.remove(&(area, name.to_string())).ok_or(io::ErrorKind::NotFound)?;
         state.pending.push(Entry::Remove(area, name.to_string()));
@@ -226,6 +260,7 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, area: Area, from: &str, to: &str) -> io::Result<()> {
+        self.1.pass();
         let mut state = self.0.lock().unwrap();
         let entry = Entry::Rename(area, from.to_string(), to.to_string());
         entry.apply(&mut state.now);
@@ -256,7 +291,12 @@ impl DiskFile for SimFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.0.lock().unwrap();
+        self.disk.1.pass();
+        let mut state = self.disk.0.lock().unwrap();
+        if state.failing_reads > 0 {
+            state.failing_reads -= 1;
+            return Err(io::Error::from_raw_os_error(5));
+        }
         let bytes = state.files[self.file].now.get(offset as usize..).unwrap_or_default();
         let len = bytes.len().min(buffer.len());
         buffer[..len].copy_from_slice(&bytes[..len]);
@@ -264,6 +304,7 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
+        self.disk.1.pass();
         let mut state = self.disk.0.lock().unwrap();
         if state.failing_writes > 0 {
             state.failing_writes -= 1;
@@ -288,6 +329,7 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.disk.1.pass();
         let mut state = self.disk.0.lock().unwrap();
         state.syncs += 1;
         let fails = state.failing_syncs > 0;
@@ -321,6 +363,7 @@ impl DiskFile for SimFile {
     }
 
     fn truncate(&self, size: u64) -> io::Result<()> {
+        self.disk.1.pass();
         let mut state = self.disk.0.lock().unwrap();
         let op = Op::Size(size);
         apply(&op, &mut state.files[self.file].now);
