@@ -12,6 +12,7 @@ pub mod message;
 pub mod queue;
 pub mod receive;
 pub mod relay;
+pub mod report;
 pub mod route;
 pub mod send;
 pub mod shutdown;

@@ -62,8 +62,23 @@ enum Command {
     },
     /// Run a whole lab on loopback: edge, EOP stand-in, mailbox server; send one message each way.
     Lab(cli::LabArgs),
+    /// What sessions use which TLS.
+    #[command(subcommand)]
+    Tls(TlsCommand),
     /// Ask a running relay for its banner; exit 0 if it answers.
     Healthcheck(ConfigArg),
+}
+
+#[derive(Subcommand)]
+enum TlsCommand {
+    /// Count sessions by TLS version, cipher, peer and outcome from protocol logs, Gatepost's or
+    /// Exchange's, and say what stricter rules would break.
+    Report {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        report: cli::TlsReportArgs,
+    },
 }
 
 fn main() -> ExitCode {
@@ -93,6 +108,7 @@ fn main() -> ExitCode {
             }
             cli::lab(&lab)
         }
+        Command::Tls(TlsCommand::Report { config, report }) => cli::tls_report(&report, &config.config),
         Command::Healthcheck(file) => cli::healthcheck(&file.config),
     }
 }

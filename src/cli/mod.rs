@@ -5,9 +5,11 @@ mod healthcheck;
 mod lab;
 mod lint;
 mod run;
+mod tls_report;
 
 pub use check::check;
 pub use healthcheck::healthcheck;
 pub use lab::{LabArgs, lab};
 pub use lint::lint;
 pub use run::run;
+pub use tls_report::{TlsReportArgs, tls_report};

@@ -28,3 +28,4 @@ pub use filters::{BlockedRange, ConnectionFilter, ListMatch, ListProvider, Recip
 pub use model::*;
 pub use problem::{Inspection, Loaded, Problem, Problems};
 pub use range::{IpRange, RangeError};
+pub use value::duration as parse_duration;

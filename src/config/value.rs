@@ -33,8 +33,8 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     Some((number, text.get(digits..)?.trim_start()))
 }
 
-/// `90s`, `10m`, `2d`, `0s`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+/// `90s`, `10m`, `2d`, `0s`; the error is a sentence.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let expected =
         || format!("{} is no duration such as \"500ms\", \"90s\", \"10m\", \"4h\" or \"2d\"", quoted(text));
     let (number, unit) = number_and_unit(text).ok_or_else(expected)?;

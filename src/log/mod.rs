@@ -10,6 +10,7 @@
 
 mod diagnostics;
 mod event;
+pub mod facts;
 mod files;
 mod line;
 mod session;

@@ -51,7 +51,10 @@ impl Session {
                 return Err(std::io::ErrorKind::ConnectionAborted.into());
             }
         };
-        self.log.info("", &facts.exchange_line(Side::Server));
+        if self.log.enabled() {
+            self.log.info("", &facts.exchange_line(Side::Server));
+            self.log.info(&facts.iana_names(), crate::log::facts::NEGOTIATED);
+        }
         let asked = connector.config.asks_for_client_certificates();
         let client =
             asked.then(|| judge_client(&facts, &self.generation.roots, &connector.config.tls_domains));

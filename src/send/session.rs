@@ -93,6 +93,7 @@ impl Session {
         self.tls_line = true;
         if self.log.enabled() {
             self.log.info("", &facts.exchange_line(Side::Client));
+            self.log.info(&facts.iana_names(), crate::log::facts::NEGOTIATED);
         }
         self.tls = Some(facts);
     }

@@ -27,6 +27,7 @@ async fn the_log_is_in_exchanges_order() {
         "<,220 2.0.0 SMTP server ready,",
         "* CN=edge.test ... Sending certificate",
         "* TLS protocol SP_PROT_TLS1_3_CLIENT",
+        "* ,TLS_AES_256_GCM_SHA384 ... ,Negotiated Cipher suite Key exchange group",
         ">,EHLO edge.test,",
         "<,250  mx.test Hello PIPELINING CHUNKING,",
         "*,,sending message with RecordId 7 and InternetMessageId <id@edge.test>",
@@ -50,6 +51,16 @@ async fn the_log_is_in_exchanges_order() {
             line == expected
         };
         assert!(same, "{line} is not {expected}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_verifies_is_in_the_log() {
+    let inside = format!("{}{STEP}{BYE}", hello("8BITMIME"));
+    for (rule, expected) in [(SendTls::ValidateDomain, 1), (SendTls::ValidateCertificate, 0)] {
+        let lines = logged(connector(rule), Some(&["mx.test"]), &inside).await;
+        let named = lines.iter().filter(|line| *line == "*,mx.test,Verified name of the next hop");
+        assert_eq!(named.count(), expected, "{rule:?} {lines:#?}");
     }
 }
 

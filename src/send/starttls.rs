@@ -6,6 +6,7 @@ use super::open::{Opening, Refused, transient};
 use super::wire::{Broken, Wire};
 use super::words;
 use crate::config::{DomainPattern, SendTls};
+use crate::log::facts::VERIFIED_NAME;
 use crate::tls::{CertificateProblem, SENDING_CERTIFICATE, TlsFacts, judge_server, judge_server_address};
 
 /// How long a handshake may take.
@@ -110,8 +111,13 @@ impl Opening<'_> {
         };
         match judgement {
             Ok(name) => {
-                self.connection.session.verified = true;
-                self.connection.session.verified_name = name;
+                let session = &mut self.connection.session;
+                // None: the rule asks for a chain only.
+                if let Some(name) = &name {
+                    session.log.info(name, VERIFIED_NAME);
+                }
+                session.verified = true;
+                session.verified_name = name;
                 Ok(())
             }
             Err(problem) => Err(self.distrust(&problem).await),

@@ -105,6 +105,11 @@ impl TlsFacts {
         )
     }
 
+    /// IANA's names of suite and group, for the line behind Exchange's: `TLS_AES_256_GCM_SHA384 x25519`.
+    pub fn iana_names(&self) -> String {
+        [self.cipher, self.group.unwrap_or_default()].join(" ").trim_end().to_owned()
+    }
+
     /// Bulk cipher and its key length.
     fn bulk(&self) -> (&'static str, u16) {
         if self.cipher.contains("AES_256") {
