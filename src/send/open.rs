@@ -10,7 +10,7 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
 use super::session::Session;
-use super::starttls::Security;
+use super::starttls::{NOT_OFFERED, Security};
 use super::transaction::Stop;
 use super::wire::{Broken, Io, Wire};
 use super::{ConnectFailure, Connection, ConnectorRuntime, Resolver, SendContext, Target, words};
@@ -166,7 +166,10 @@ async fn converse(
     opening.hello().await?;
     match opening.security(plain) {
         Security::Plain(why) => opening.connection.session.plain(&why),
-        Security::Missing => return Err(opening.give_up(words::own(words::STARTTLS_REQUIRED), "").await),
+        Security::Missing => {
+            opening.connection.session.plain(NOT_OFFERED);
+            return Err(opening.give_up(words::own(words::STARTTLS_REQUIRED), "").await);
+        }
         Security::StartTls => {
             opening.secure().await?;
             opening.hello().await?;

@@ -15,6 +15,9 @@ const HANDSHAKE: Duration = Duration::from_mins(1);
 /// How long the peer may take to answer STARTTLS.
 const STARTTLS: Duration = Duration::from_mins(2);
 
+/// Why a session has no TLS.
+pub(super) const NOT_OFFERED: &str = "the next hop does not offer STARTTLS";
+
 /// What the rule makes of what the peer offers.
 pub(super) enum Security {
     /// On in clear text, for this reason.
@@ -32,9 +35,7 @@ impl Opening<'_> {
         match (self.rule(), plain) {
             (SendTls::Off, _) => Security::Plain("the connector does not use STARTTLS".to_owned()),
             (SendTls::Opportunistic, Some(why)) => Security::Plain(format!("tried once more after: {why}")),
-            (SendTls::Opportunistic, None) if !offered => {
-                Security::Plain("the next hop does not offer STARTTLS".to_owned())
-            }
+            (SendTls::Opportunistic, None) if !offered => Security::Plain(NOT_OFFERED.to_owned()),
             _ if !offered => Security::Missing,
             _ => Security::StartTls,
         }

@@ -6,16 +6,12 @@ about the end of data as the worst server ever was.
         [message] = hop.wait_messages()
 """
 
-import pathlib
 import re
 import socket
 import ssl
-import sys
 import threading
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "peers"))
-
-import peers  # noqa: E402
+import peers
 
 STRICT = (b"\r\n.\r\n",)
 
