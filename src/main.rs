@@ -52,6 +52,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Explain an error.
+    Explain(cli::ExplainArgs),
     /// Look for what would go wrong with Exchange Online though the configuration is valid.
     Lint {
         #[command(flatten)]
@@ -100,6 +102,7 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         }
+        Command::Explain(what) => cli::explain_command(&what),
         Command::Lint { config, json } => cli::lint(&config.config, json),
         Command::Lab(lab) => {
             // What the lab prints is its own output; only what goes wrong belongs beside it.

@@ -1,6 +1,7 @@
 //! One file a command. Commands print; they never decide.
 
 pub mod check;
+mod explain;
 mod healthcheck;
 mod lab;
 mod lint;
@@ -8,6 +9,7 @@ mod run;
 mod tls_report;
 
 pub use check::check;
+pub use explain::{ExplainArgs, explain_command};
 pub use healthcheck::healthcheck;
 pub use lab::{LabArgs, lab};
 pub use lint::lint;

@@ -206,7 +206,8 @@ impl Worker {
                         if let Some(wait) = queue.connection_failed(error.clone(), ladder) {
                             let connector = queue.runtime.config.name.as_str();
                             let next_hop = queue.next_hop.domain.as_str();
-                            tracing::warn!(connector, next_hop, error, retry_in = ?wait, "queue in retry");
+                            let meaning = crate::explain::meaning(&error);
+                            tracing::warn!(connector, next_hop, error, meaning, retry_in = ?wait, "queue in retry");
                         }
                         if let Some(item) = claim.take() {
                             manager.evict(&item.message);

@@ -99,6 +99,9 @@ fn diagnostics(out: &mut String, request: &DsnRequest<'_>, reports: &[RecipientR
             }
             push_line(out, &format!("Remote Server returned '{reply}'"));
         }
+        if let Some(meaning) = crate::explain::meaning(&reply) {
+            push_line(out, meaning);
+        }
     }
     out.push_str("\r\n");
 }
