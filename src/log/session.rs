@@ -1,5 +1,6 @@
 //! The protocol log: one session's lines (exchange-edge.md 4.2).
 
+use std::cell::Cell;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -16,6 +17,14 @@ use crate::config::Logging;
 
 const FIELDS: &str =
     "date-time,connector-id,session-id,sequence-number,local-endpoint,remote-endpoint,event,data,context";
+
+/// Room for lines that is made at once: those of most exchanges.
+const ROOM: usize = 1024;
+
+thread_local! {
+    /// A buffer that the sessions of a thread take turns with.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// A session hands its lines over when they grow beyond this, so that a long one stays small.
 const MAX_BUFFERED: usize = 16 * 1024;
@@ -278,7 +287,7 @@ impl Lines {
             endpoints: Vec::with_capacity(64),
             peer,
             sequence: 0,
-            buffer: Vec::with_capacity(1024),
+            buffer: Vec::new(),
             buffered: 0,
             held: false,
         };
@@ -299,6 +308,10 @@ impl Lines {
 
     fn push(&mut self, event: u8, data: &str, context: &str) {
         let out = &mut self.buffer;
+        if out.capacity() == 0 {
+            *out = SPARE.try_with(Cell::take).unwrap_or_default();
+            out.reserve(ROOM);
+        }
         push_exchange_utc(out, (self.log.clock)());
         out.extend_from_slice(&self.head);
         out.extend_from_slice(itoa::Buffer::new().format(self.sequence).as_bytes());
@@ -320,6 +333,10 @@ impl Lines {
         if self.buffered > 0 {
             self.log.writer.submit(&self.buffer, self.buffered);
             self.buffer.clear();
+            // Most flushes come before a wait, and thousands of sessions may be waiting.
+            let spare = std::mem::take(&mut self.buffer);
+            // An error means that the thread is ending.
+            let _ = SPARE.try_with(|cell| cell.set(spare));
             self.buffered = 0;
         }
     }

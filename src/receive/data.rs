@@ -46,7 +46,7 @@ impl Session {
         let refusal = self.not_ready_for_content();
         let mut incoming = match (refusal, self.incoming.take()) {
             (Some(_), _) => None,
-            (None, Some(running)) => Some(running),
+            (None, Some(running)) => Some(*running),
             (None, None) => Some(Incoming::bdat(self.opening(), self.needs_bdat())),
         };
         // The octets follow the command whatever the answer will be (RFC 3030 section 2).
@@ -71,7 +71,7 @@ impl Session {
         match (refusal, incoming) {
             (None, Some(incoming)) if last => self.end_of_message(incoming).await,
             (None, Some(incoming)) => {
-                self.incoming = Some(incoming);
+                self.incoming = Some(Box::new(incoming));
                 Ok(self.reply(&replies::chunk_received(size)))
             }
             (refusal, _) => self.protocol_error(refusal.unwrap_or(replies::BAD_SEQUENCE).into()).await,

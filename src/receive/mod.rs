@@ -7,6 +7,7 @@ mod replies;
 mod selection;
 mod server;
 mod session;
+mod spare;
 mod starttls;
 mod stream;
 mod transaction;

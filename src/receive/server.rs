@@ -159,12 +159,10 @@ impl Server {
                 Ok((stream, peer)) => {
                     let server = Arc::clone(&self);
                     let alive = self.shutdown.guard();
-                    // Boxed: a task is copied several times on its way to its place, and a session is
-                    // ten kilobytes.
-                    tokio::spawn(Box::pin(async move {
+                    tokio::spawn(async move {
                         server.serve(stream, peer).await;
                         drop(alive);
-                    }));
+                    });
                 }
                 Err(error) => {
                     // A connection that died in the backlog is nobody's problem; running out of
@@ -179,15 +177,27 @@ impl Server {
     }
 
     /// One connection, from accept to close.
+    ///
+    /// Thousands of sessions may be waiting for a command, and each holds this future for as long: a
+    /// test bounds its size.
     pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let Ok(local) = stream.local_addr() else { return };
+        match self.admit(stream, peer) {
+            Some(Admitted::Session(session)) => session.run().await,
+            Some(Admitted::Refused(stream, text)) => Box::pin(refuse(stream, text)).await,
+            None => {}
+        }
+    }
+
+    /// Chooses a connection's connector and begins its session; none: it is gone already.
+    fn admit(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) -> Option<Admitted> {
+        let local = stream.local_addr().ok()?;
         // Replies are small and awaited; a delayed one costs a round trip.
         let _ = stream.set_nodelay(true);
         let (peer, local) = (canonical(peer), canonical(local));
         let generation = self.generation();
         let Some(connector) = generation.selection.choose(local, peer.ip()).cloned() else {
             tracing::warn!(%peer, %local, "no receive connector covers this peer: refused");
-            return refuse(stream, replies::NOT_AVAILABLE).await;
+            return Some(Admitted::Refused(stream, replies::NOT_AVAILABLE));
         };
         let place = match connector.usage.enter(peer.ip(), &connector.config) {
             Ok(place) => place,
@@ -197,7 +207,7 @@ impl Server {
                     OverLimit::Source => replies::TOO_MANY_FROM_SOURCE,
                 };
                 tracing::warn!(%peer, connector = connector.config.name, ?over, "connection limit reached: refused");
-                return refuse(stream, text).await;
+                return Some(Admitted::Refused(stream, text));
             }
         };
         let mut log = match connector.config.protocol_logging {
@@ -211,8 +221,16 @@ impl Server {
         log.info(permissions(&connector), "Set Session Permissions");
         let session =
             Session::new(self, generation, connector, place, Stream::Plain(stream), (peer, local), log);
-        session.run().await;
+        Some(Admitted::Session(Box::new(session)))
     }
+}
+
+/// What becomes of a connection.
+enum Admitted {
+    /// Boxed, so that it is not in its task several times, once for each hand it goes through.
+    Session(Box<Session>),
+    /// Not served, and told so.
+    Refused(TcpStream, &'static str),
 }
 
 /// The permission list of a session (exchange-edge.md 1.4).
@@ -242,4 +260,23 @@ async fn refuse(stream: TcpStream, line: &str) {
 /// IPv4 peers of a dual-stack listener under their IPv4 address.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of the future that `start` would return.
+    fn size_of_future<F>(_start: impl FnOnce(Arc<Server>, TcpStream, SocketAddr) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A session's task and its state, which are there for as long as it waits for a command. What
+    /// makes one of them outgrow its bound belongs into a box, or is paid for by 10,000 sessions.
+    #[test]
+    fn a_waiting_session_is_small() {
+        let (task, session) = (size_of_future(Server::serve), size_of::<Session>());
+        assert!(task <= 1280, "the task has {task} bytes");
+        assert!(session <= 768, "the session has {session} bytes");
+    }
 }

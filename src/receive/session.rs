@@ -19,18 +19,18 @@ use super::connector::{Connector, Place};
 use super::incoming::Incoming;
 use super::replies::{self, ReplyLine};
 use super::server::{Generation, Server};
+use super::spare;
 use super::stream::Stream;
 use super::transaction::Transaction;
 
-/// Room to read commands into; most sessions wait for one most of their lives, and there may be
-/// thousands.
-const COMMAND_ROOM: usize = 2 << 10;
-/// Room to read the beginning of a message into: all of most messages.
-pub(super) const CONTENT_ROOM: usize = 8 << 10;
+/// Room to read commands into, and what may follow them in the same flight: all of most messages.
+pub(super) const ROOM: usize = 8 << 10;
+/// Room to read the beginning of a message into.
+pub(super) const CONTENT_ROOM: usize = ROOM;
 /// Room to read the rest of a large message into.
 pub(super) const BULK_ROOM: usize = 64 << 10;
 /// Replies held back are written once they reach this, whatever else is waiting.
-const MAX_HELD: usize = 16 << 10;
+pub(super) const MAX_HELD: usize = 16 << 10;
 /// How long a client may take to read a reply before the session is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -71,7 +71,7 @@ pub(super) struct Session {
     pub(super) extended: bool,
     pub(super) tls: Option<TlsState>,
     pub(super) transaction: Option<Transaction>,
-    pub(super) incoming: Option<Incoming>,
+    pub(super) incoming: Option<Box<Incoming>>,
     errors: u32,
     pub(super) messages_begun: u32,
     pub(super) messages: u64,
@@ -112,7 +112,7 @@ impl Session {
             local,
             stream,
             input: BytesMut::new(),
-            output: Vec::with_capacity(512),
+            output: Vec::new(),
             log,
             started: Instant::now(),
             helo: None,
@@ -133,7 +133,7 @@ impl Session {
     }
 
     /// Runs the session to its end.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self: Box<Self>) {
         self.greet();
         let _ = self.dialogue().await;
         self.finish().await;
@@ -163,7 +163,7 @@ impl Session {
                 }
                 Ok(None) => {
                     self.flush().await?;
-                    if self.fill(COMMAND_ROOM).await? == Flow::Close {
+                    if self.fill(ROOM).await? == Flow::Close {
                         return self.flush().await;
                     }
                 }
@@ -172,7 +172,7 @@ impl Session {
                     let text = match error {
                         LineError::TooLong => {
                             while !discard_line(&mut self.input) {
-                                if self.fill(COMMAND_ROOM).await? == Flow::Close {
+                                if self.fill(ROOM).await? == Flow::Close {
                                     return self.flush().await;
                                 }
                             }
@@ -216,11 +216,13 @@ impl Session {
         match command {
             Command::Ehlo(name) => Ok(self.hello(name, true)),
             Command::Helo(name) => Ok(self.hello(name, false)),
-            Command::StartTls => self.starttls().await,
+            // Boxed, as they are large and a session waits for a command most of its life: a future
+            // has room for the largest it may wait for.
+            Command::StartTls => Box::pin(self.starttls()).await,
+            Command::Data => Box::pin(self.data()).await,
+            Command::Bdat { size, last } => Box::pin(self.bdat(size, last)).await,
             Command::Mail(mail) => self.mail(mail).await,
             Command::Rcpt(rcpt) => self.rcpt(rcpt).await,
-            Command::Data => self.data().await,
-            Command::Bdat { size, last } => self.bdat(size, last).await,
             Command::Rset => {
                 self.reset();
                 Ok(self.reply(replies::RESETTING))
@@ -259,6 +261,7 @@ impl Session {
         }
         keywords.extend(["8BITMIME", "BINARYMIME", "CHUNKING", "SMTPUTF8"].map(String::from));
         let last = keywords.len() - 1;
+        self.take_output();
         for (i, keyword) in keywords.iter().enumerate() {
             self.output.extend_from_slice(if i == last { b"250 " } else { b"250-" });
             self.output.extend_from_slice(keyword.as_bytes());
@@ -280,9 +283,16 @@ impl Session {
         self.incoming = None;
     }
 
+    fn take_output(&mut self) {
+        if self.output.capacity() == 0 {
+            self.output = spare::output();
+        }
+    }
+
     /// Holds a reply until the client is to see it.
     pub(super) fn reply(&mut self, line: &str) -> Flow {
         self.log.sent(line);
+        self.take_output();
         self.output.extend_from_slice(line.as_bytes());
         self.output.extend_from_slice(b"\r\n");
         Flow::Continue
@@ -346,25 +356,20 @@ impl Session {
         tokio::time::Instant::from_std(self.started) + self.connector.config.connection_timeout
     }
 
-    /// Makes room to read into, and lets go of what an earlier, larger read needed.
-    fn make_room(&mut self, room: usize) {
-        if self.input.is_empty() && self.input.capacity() > room {
-            self.input = BytesMut::with_capacity(room);
-        } else {
-            self.input.reserve(room);
-        }
-    }
-
     /// Reads up to `room` bytes of input, within the idle timeout, the session's life and the
     /// server's.
     pub(super) async fn fill(&mut self, room: usize) -> std::io::Result<Flow> {
         let life = self.deadline();
         let idle = tokio::time::Instant::now() + self.connector.config.connection_inactivity_timeout;
-        self.make_room(room);
+        if room == ROOM && self.input.is_empty() {
+            // The wait for a command may be long: without buffers.
+            spare::give_input(std::mem::take(&mut self.input));
+            spare::give_output(std::mem::take(&mut self.output));
+        }
         // A shutdown waits for the end of a running transaction; the grace period bounds it.
         let may_stop = self.transaction.is_none();
         let read = {
-            let reading = timeout_at(idle.min(life), self.stream.read_buf(&mut self.input));
+            let reading = timeout_at(idle.min(life), self.stream.read(&mut self.input, room));
             tokio::select! {
                 biased;
                 read = reading => Some(read),
@@ -408,7 +413,7 @@ impl Session {
     }
 
     /// Says goodbye to the connection and writes what the session was.
-    async fn finish(mut self) {
+    async fn finish(mut self: Box<Self>) {
         let ended = self.ended.unwrap_or(Ended::Broken);
         self.stream.close(ended == Ended::Quit && self.input.is_empty()).await;
         // Who was refused for want of a place finds it when the connection is gone.

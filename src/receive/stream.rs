@@ -1,12 +1,14 @@
 //! The connection of a session, in clear or over TLS.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::spare;
 use crate::tls::Recorded;
 
 /// What a session reads from and writes to.
@@ -21,10 +23,20 @@ pub(super) enum Stream {
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Stream {
-    pub(super) async fn read_buf(&mut self, buf: &mut BytesMut) -> std::io::Result<usize> {
+    /// Waits for input and reads it into `buf`, which is given `room` only once there is some: a
+    /// session that waits holds no buffer.
+    pub(super) async fn read(&mut self, buf: &mut BytesMut, room: usize) -> std::io::Result<usize> {
         match self {
-            Self::Plain(s) => s.read_buf(buf).await,
-            Self::Tls(s) => s.read_buf(buf).await,
+            Self::Plain(s) => {
+                poll_fn(|cx| s.poll_read_ready(cx)).await?;
+                make_room(buf, room);
+                s.read_buf(buf).await
+            }
+            Self::Tls(s) => {
+                s.fill_buf().await?;
+                make_room(buf, room);
+                s.read_buf(buf).await
+            }
             Self::Closed => Ok(0),
         }
     }
@@ -51,7 +63,8 @@ impl Stream {
             *self = Self::Closed;
             return;
         }
-        let closing = async {
+        // Boxed with its buffer, which else had a place in every session from its beginning.
+        let closing = Box::pin(async {
             let mut rest = [0; 4096];
             match self {
                 Self::Plain(s) => {
@@ -66,7 +79,7 @@ impl Stream {
                 Self::Closed => {}
             }
             Ok::<_, std::io::Error>(())
-        };
+        });
         // A peer that is gone already makes this fail, and there is nothing to do about it.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
     }
@@ -80,5 +93,17 @@ impl Stream {
                 None
             }
         }
+    }
+}
+
+/// Makes room to read into, and lets go of what an earlier, larger read needed.
+fn make_room(buf: &mut BytesMut, room: usize) {
+    if buf.capacity() == 0 {
+        *buf = spare::input();
+    }
+    if buf.is_empty() && buf.capacity() > room {
+        *buf = BytesMut::with_capacity(room);
+    } else {
+        buf.reserve(room);
     }
 }
