@@ -1,5 +1,6 @@
 //! What the fuzz targets check. Each takes arbitrary bytes and panics when a promise is broken.
 
+mod log;
 #[path = "../../src/smtp/tests/reference.rs"]
 mod reference;
 mod text;
@@ -9,6 +10,7 @@ use gatepost::smtp::{
     Address, Capabilities, Command, ForwardPath, Reply, ReplyError, ReplyReader, take_line, xtext,
 };
 
+pub use log::protocol_log;
 pub use text::{bdat, data};
 
 /// A command line: no panic, and whatever is accepted can be written to a log or a peer.

@@ -125,7 +125,9 @@ fn sources(args: &TlsReportArgs, config: &std::path::Path) -> Result<Vec<Source>
         }
         return Ok(sources);
     }
-    let config = Config::load(config).map_err(|problems| problems.to_string())?.config;
+    let config = Config::load(config)
+        .map_err(|problems| format!("{problems}\nname a configuration (-c FILE), or the logs to read"))?
+        .config;
     let logs = config.server.log_dir.join("ProtocolLog");
     if !logs.exists() {
         eprintln!("gatepost: note: there is no {} yet; has the relay run?", logs.display());
