@@ -36,7 +36,7 @@ class Ca:
         self.root, self.chain = self.path, ""
 
     def issue(self, subject, *more, names=None, client_auth=True, valid=(0, 2), extensions=(), whole_chain=True,
-              file=None):
+              file=None, rsa=False):
         """A leaf certificate for the common name `subject`.
 
         more         further names; these and the subject are SANs (DNS or IP)
@@ -45,6 +45,7 @@ class Ca:
         extensions   further lines in openssl's spelling: "crlDistributionPoints=URI:http://…"
         whole_chain  False leaves the certificates between it and the root out
         file         name of its files, where the subject's would be another certificate's
+        rsa          with an RSA key of 2048 bits instead of one for ECDSA
         """
         base = self.directory / (file or subject.replace("*", "_"))
         request, leaf, key, ext = (base.with_suffix(base.suffix + end) for end in (".csr", ".pem", ".key", ".ext"))
@@ -52,7 +53,8 @@ class Ca:
         lines = [f"subjectAltName={_alternative(names)}"] if names else []
         usage = "serverAuth,clientAuth" if client_auth else "serverAuth"
         ext.write_text("\n".join([*lines, f"extendedKeyUsage={usage}", "basicConstraints=CA:FALSE", *extensions, ""]))
-        _openssl("req", "-new", *_NEW_KEY, "-keyout", key, "-subj", f"/CN={subject}", "-out", request)
+        new_key = ("-newkey", "rsa:2048", "-nodes") if rsa else _NEW_KEY
+        _openssl("req", "-new", *new_key, "-keyout", key, "-subj", f"/CN={subject}", "-out", request)
         self._sign(request, ext, leaf, valid)
         if self.chain and whole_chain:
             leaf.write_text(leaf.read_text() + self.chain)
