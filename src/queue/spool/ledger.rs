@@ -1,6 +1,9 @@
 //! Everything the log says, put together record by record.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+};
 
 use bytes::Bytes;
 
@@ -13,10 +16,13 @@ use super::{
     scan::{Found, Scanned},
 };
 
+/// After so many messages their memory is given back.
+const GIVE_BACK: usize = 1 << 16;
+
 /// Give it all segments, in order, and only then ask what is live: a removal may lie in the last.
 #[derive(Default)]
 pub(super) struct Ledger {
-    messages: BTreeMap<u64, Candidate>,
+    messages: HashMap<u64, Candidate>,
     states: HashMap<u64, StateEntry>,
     /// Ids are never reused, so a removal holds wherever it stands in the log.
     removed: HashSet<u64>,
@@ -128,9 +134,15 @@ impl Ledger {
             // sender must hear of it. Reading the content says that it is corrupt.
             report.corrupt_records += u64::from(!whole);
         }
-        let mut states = self.states;
-        let live =
-            move |(id, Candidate { spot, meta, .. })| Live { id, spot, meta, state: states.remove(&id) };
-        self.messages.into_iter().map(live)
+        let (mut states, mut messages) = (self.states, Vec::from_iter(self.messages));
+        // Taken from the end, so that its memory shrinks while that of the queue grows.
+        messages.sort_unstable_by_key(|(id, _)| Reverse(*id));
+        std::iter::from_fn(move || {
+            let (id, Candidate { spot, meta, .. }) = messages.pop()?;
+            if messages.len().is_multiple_of(GIVE_BACK) {
+                messages.shrink_to_fit();
+            }
+            Some(Live { id, spot, meta, state: states.remove(&id) })
+        })
     }
 }
