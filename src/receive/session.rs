@@ -336,7 +336,15 @@ impl Session {
             return Ok(());
         }
         self.log.flush();
-        let written = tokio::time::timeout(WRITE_TIMEOUT, self.stream.write_all(&self.output)).await;
+        let last = self.ended.is_some();
+        let writing = async {
+            if last {
+                self.stream.write_last(&self.output).await
+            } else {
+                self.stream.write_all(&self.output).await
+            }
+        };
+        let written = tokio::time::timeout(WRITE_TIMEOUT, writing).await;
         self.output.clear();
         match written {
             Ok(Ok(())) => Ok(()),

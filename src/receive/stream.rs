@@ -52,14 +52,25 @@ impl Stream {
         }
     }
 
+    /// As [`write_all`](Self::write_all), for what is said last: over TLS `close_notify` goes with it, in
+    /// one write instead of two.
+    pub(super) async fn write_last(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let Self::Tls(s) = self else { return self.write_all(bytes).await };
+        // The library may take less than all at once.
+        let taken = std::io::Write::write(&mut s.get_mut().1.writer(), bytes)?;
+        s.write_all(&bytes[taken..]).await?;
+        s.get_mut().1.send_close_notify();
+        s.flush().await
+    }
+
     /// Ends the connection in order: `close_notify` where there is TLS, then FIN, then whatever
     /// the peer had still under way is read. A socket closed on unread data is reset, and a reset
     /// takes the last reply with it before the peer has read why it was refused.
     ///
-    /// After QUIT the peer has nothing under way (`done`), and a connection in clear needs no
-    /// waiting: the kernel sees the last reply through.
+    /// After QUIT the peer has nothing under way that matters (`done`), and a connection needs no
+    /// waiting: everything is said, `close_notify` included, and the kernel sees it through.
     pub(super) async fn close(&mut self, done: bool) {
-        if done && let Self::Plain(_) = self {
+        if done {
             *self = Self::Closed;
             return;
         }

@@ -55,9 +55,9 @@ impl ServerTls {
         } else {
             config.session_storage = ServerSessionMemoryCache::new(REMEMBERED);
             config.ticketer = ticketer(min)?;
-            if !tls13_tickets {
-                config.send_tls13_tickets = 0;
-            }
+            // The library would make two, but a client gets a new one with each session it resumes,
+            // and each costs a key of its own and a sealing.
+            config.send_tls13_tickets = usize::from(tls13_tickets);
         }
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)) })
     }

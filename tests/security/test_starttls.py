@@ -53,6 +53,22 @@ class Server(Base):
         client.socket = client_context().wrap_socket(client.socket)
         client.reader = client.socket.makefile("rb")
 
+    def test_the_last_reply_is_followed_by_close_notify(self):
+        """So that a client can tell a dialogue that ended from one that somebody cut."""
+        with Hop() as hop:
+            edge = self.edge(send_connector(hop.port, "off"))
+            for sent, last in ((b"QUIT\r\n", b"221 "), (b"NONSENSE\r\n" * 9, b"421 ")):
+                with self.subTest(last=last), Dialogue(edge.port) as client:
+                    client.ask("EHLO client.test")
+                    client.ask("STARTTLS")
+                    client.socket = client_context().wrap_socket(client.socket, suppress_ragged_eofs=False)
+                    client.socket.sendall(sent)
+                    said = b""
+                    # Raises at an end that close_notify does not announce.
+                    while piece := client.socket.recv(4096):
+                        said += piece
+                    self.assertTrue(said.splitlines()[-1].startswith(last), said)
+
     def test_commands_behind_starttls_are_never_executed(self):
         with Hop() as hop:
             edge = self.edge(send_connector(hop.port, "off"))
