@@ -14,6 +14,9 @@ use crate::smtp::Reply;
 /// RFC 4954 section 6 names none; as for other commands.
 const AUTH: Duration = Duration::from_mins(5);
 
+/// The credentials are not good (RFC 4954 section 6).
+const REFUSED: u16 = 535;
+
 /// What stands for a secret in the protocol log.
 const PLACEHOLDER: &str = "<authentication information>";
 
@@ -74,10 +77,20 @@ impl Opening<'_> {
         Ok(reply)
     }
 
-    /// Google's and Microsoft's mechanism for OAuth 2 tokens.
+    /// Google's and Microsoft's mechanism for OAuth 2 tokens. A token that was kept may have been
+    /// revoked since: refused, it is replaced and a new one tried, once.
     async fn xoauth2(&mut self, settings: &OAuth2) -> Result<Reply, Refused> {
+        let (kept, reply) = self.present_token(settings).await?;
+        if kept && reply.code == REFUSED {
+            return Ok(self.present_token(settings).await?.1);
+        }
+        Ok(reply)
+    }
+
+    /// Presents a token; whether it was one kept from before, and the reply that counts.
+    async fn present_token(&mut self, settings: &OAuth2) -> Result<(bool, Reply), Refused> {
         let connector = self.connector;
-        let token = match connector.tokens.token(settings, &self.resolver, &connector.roots).await {
+        let (token, fresh) = match connector.tokens.token(settings, &self.resolver, &connector.roots).await {
             Ok(token) => token,
             Err(why) => {
                 tracing::error!("connector {}: no OAuth 2 token: {why}", connector.config.name);
@@ -86,13 +99,16 @@ impl Opening<'_> {
                 return Err(self.give_up(reply, "").await);
             }
         };
-        let reply = self.initial("XOAUTH2", &oauth::response(&settings.username, &token)).await?;
-        if reply.code == 235 {
-            return Ok(reply);
+        let mut reply = self.initial("XOAUTH2", &oauth::response(&settings.username, &token)).await?;
+        if reply.code == 334 {
+            // A refusal comes as a challenge; the empty answer brings the reply that counts.
+            reply = self.respond("").await?;
         }
-        connector.tokens.forget().await;
-        // A refusal comes as a challenge; the empty answer brings the reply that counts.
-        if reply.code == 334 { self.respond("").await } else { Ok(reply) }
+        // A server that is merely busy says nothing about the token.
+        if reply.code / 100 == 5 {
+            connector.tokens.forget(&token).await;
+        }
+        Ok((!fresh, reply))
     }
 
     async fn password(&mut self, credentials: &Credentials) -> Result<String, Refused> {

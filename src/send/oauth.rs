@@ -40,28 +40,29 @@ struct Refused {
 }
 
 impl Tokens {
-    /// A token that is good for now. Sessions that need one at the same time share the request.
+    /// A token that is good for now, and whether it was asked for just now. Sessions that need one
+    /// at the same time share the request.
     pub(super) async fn token(
         &self,
         settings: &OAuth2,
         resolver: &Resolver,
         roots: &Roots,
-    ) -> Result<String, String> {
+    ) -> Result<(String, bool), String> {
         let mut current = self.current.lock().await;
         if let Some((token, until)) = &*current
             && Instant::now() < *until
         {
-            return Ok(token.clone());
+            return Ok((token.clone(), false));
         }
         let granted = ask(settings, resolver, roots).await?;
         let life = Duration::from_secs(granted.expires_in.unwrap_or(DEFAULT_LIFE).min(24 * 3600));
         *current = Some((granted.access_token.clone(), Instant::now() + life.saturating_sub(MARGIN)));
-        Ok(granted.access_token)
+        Ok((granted.access_token, true))
     }
 
-    /// Forgets a token that a server did not take.
-    pub(super) async fn forget(&self) {
-        *self.current.lock().await = None;
+    /// Forgets a token that a server did not take; not one that another session got meanwhile.
+    pub(super) async fn forget(&self, refused: &str) {
+        self.current.lock().await.take_if(|(token, _)| token == refused);
     }
 }
 
