@@ -38,6 +38,9 @@ class Wire:
         self.over = threading.Event()       # both directions have ended
         self.threads = [threading.Thread(target=self._pass, args=pair, daemon=True)
                         for pair in ((client, self.server, self._from_client), (self.server, client, self._from_server))]
+
+    def start(self):
+        """Lets the bytes through."""
         for thread in self.threads:
             thread.start()
         threading.Thread(target=self._end, daemon=True).start()
@@ -107,7 +110,9 @@ class Tap:
             except OSError:
                 return
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # Known before a byte passes: a session is over sooner than one thinks.
             self.wires.append(Wire(self, client))
+            self.wires[-1].start()
 
     def be_honest(self):
         """Injects nothing from the next connection on."""
