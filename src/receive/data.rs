@@ -9,9 +9,18 @@ use crate::queue::spool::SpoolError;
 use crate::queue::{Source, Submission};
 use crate::smtp::BodyType;
 
-use super::incoming::{Arrived, ContentLimits, Incoming, Opening};
+use super::incoming::{Arrived, ContentLimits, Fed, Incoming, Opening};
 use super::replies;
-use super::session::{BULK_ROOM, Flow, Session};
+use super::session::{CONTENT_ROOM, Flow, Session};
+
+/// What reading content came to.
+enum Filled {
+    /// There is input.
+    Input,
+    /// Content was read and taken in.
+    Taken(Fed),
+    Close,
+}
 
 impl Session {
     pub(super) async fn data(&mut self) -> std::io::Result<Flow> {
@@ -35,11 +44,33 @@ impl Session {
                     return Ok(self.close(replies::HEADER_TOO_BIG, "message header too large"));
                 }
             }
-            if self.fill(incoming.room()).await? == Flow::Close {
-                return Ok(Flow::Close);
+            match self.more_content(&mut incoming, u64::MAX).await? {
+                Filled::Taken(fed) if fed.done => break,
+                Filled::Taken(_) if incoming.header_too_big() => {
+                    return Ok(self.close(replies::HEADER_TOO_BIG, "message header too large"));
+                }
+                Filled::Input | Filled::Taken(_) => {}
+                Filled::Close => return Ok(Flow::Close),
             }
         }
         self.end_of_message(incoming).await
+    }
+
+    /// Reads content, at most `limit` bytes of it: the beginning of a message to the session's
+    /// input, the rest to where it stays.
+    async fn more_content(&mut self, incoming: &mut Incoming, limit: u64) -> std::io::Result<Filled> {
+        let flow = if incoming.in_bulk() {
+            self.fill_content(incoming, limit).await?
+        } else {
+            self.fill(CONTENT_ROOM).await?
+        };
+        Ok(match flow {
+            Flow::Close => Filled::Close,
+            Flow::Continue if incoming.in_bulk() => {
+                Filled::Taken(incoming.feed_read(&self.server.queue, &mut self.input).await)
+            }
+            Flow::Continue => Filled::Input,
+        })
     }
 
     pub(super) async fn bdat(&mut self, size: u64, last: bool) -> std::io::Result<Flow> {
@@ -53,9 +84,15 @@ impl Session {
         let mut left = size;
         while left > 0 {
             if self.input.is_empty() {
-                let room = incoming.as_ref().map_or(BULK_ROOM, Incoming::room);
-                if self.fill(room).await? == Flow::Close {
-                    return Ok(Flow::Close);
+                let filled = match &mut incoming {
+                    Some(incoming) => self.more_content(incoming, left).await?,
+                    None if self.fill(CONTENT_ROOM).await? == Flow::Close => Filled::Close,
+                    None => Filled::Input,
+                };
+                match filled {
+                    Filled::Input => {}
+                    Filled::Taken(fed) => left -= fed.consumed as u64,
+                    Filled::Close => return Ok(Flow::Close),
                 }
             }
             let take = self.input.len().min(usize::try_from(left).unwrap_or(usize::MAX));

@@ -6,15 +6,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
+use bytes::buf::Limit;
+use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
-use super::session::{BULK_ROOM, CONTENT_ROOM};
+use super::gather::Text;
 use crate::config::BareLineFeeds;
 use crate::message::{HeaderFacts, HeaderProgress, HeaderScanner, trace};
 use crate::queue::Queue;
 use crate::queue::spool::{Content, MessageId, SpoolError, StagedFile};
-use crate::smtp::{Bare, BdatDecoder, BodyFacts, DataDecoder};
+use crate::smtp::{Bare, BdatDecoder, BodyFacts, DataDecoder, Part};
 
 /// Size at which a message goes to a file of its own.
 const INLINE_LIMIT: usize = 1 << 20;
@@ -58,6 +59,22 @@ enum Decoder {
     Bdat(BdatDecoder),
 }
 
+impl Decoder {
+    /// Which parts of the input are text.
+    fn parts(&mut self, input: &[u8], emit: impl FnMut(Part)) -> Fed {
+        match self {
+            Self::Data(decoder) => {
+                let (consumed, done) = decoder.parts(input, emit);
+                Fed { consumed, done }
+            }
+            Self::Bdat(decoder) => {
+                decoder.parts(input, emit);
+                Fed { consumed: input.len(), done: false }
+            }
+        }
+    }
+}
+
 /// A message on its way in.
 #[derive(Debug)]
 pub(super) struct Incoming {
@@ -72,8 +89,10 @@ pub(super) struct Incoming {
     trace: Vec<u8>,
     fqdn: String,
     front_len: u64,
-    buffer: Vec<u8>,
+    text: Text,
     counted: u64,
+    /// Kept for its capacity.
+    parts: Vec<Part>,
     staged: Option<StagedFile>,
     size: u64,
     failed: Option<SpoolError>,
@@ -124,8 +143,9 @@ impl Incoming {
             trace: opening.trace,
             fqdn: opening.fqdn,
             front_len: 0,
-            buffer: Vec::with_capacity(room),
+            text: Text::with_capacity(room),
             counted: 0,
+            parts: Vec::new(),
             staged: None,
             size: 0,
             failed: None,
@@ -135,19 +155,50 @@ impl Incoming {
     /// Takes in a piece of what the client sent. Never fails: a full disk or a message over its
     /// limit is remembered and the rest read to its real end, as SMTP requires.
     pub(super) async fn feed(&mut self, input: &[u8], queue: &Queue) -> Fed {
-        let before = self.buffer.len();
-        let (consumed, done) = match &mut self.decoder {
-            Decoder::Data(d) => d.feed(input, &mut self.buffer),
-            Decoder::Bdat(d) => {
-                d.feed(input, &mut self.buffer);
-                (input.len(), false)
-            }
-        };
-        let added = &self.buffer[before..];
-        self.size += added.len() as u64;
-        if let Some(scanner) = &mut self.scanner
-            && scanner.feed(added) == HeaderProgress::Complete
-        {
+        let (size, scanner, text) = (&mut self.size, &mut self.scanner, &mut self.text);
+        let fed = self.decoder.parts(input, |part| {
+            let part = part.of(input);
+            *size += part.len() as u64;
+            scan(scanner, part);
+            text.copy(part);
+        });
+        self.settle(queue).await;
+        fed
+    }
+
+    /// Whether more has come than most messages have: what follows is read to [`Self::room`].
+    pub(super) fn in_bulk(&self) -> bool {
+        self.size > 0
+    }
+
+    /// Where to read at most `limit` bytes; [`Self::feed_read`] takes them in.
+    pub(super) fn room(&mut self, limit: u64) -> Limit<&mut Vec<u8>> {
+        let room = self.text.room();
+        let free = room.capacity() - room.len();
+        room.limit(usize::try_from(limit).unwrap_or(usize::MAX).min(free))
+    }
+
+    /// Takes in what was read to [`Self::room`]. What was not used is handed to `rest`.
+    pub(super) async fn feed_read(&mut self, queue: &Queue, rest: &mut BytesMut) -> Fed {
+        let mut parts = std::mem::take(&mut self.parts);
+        let read = self.text.read();
+        let (size, scanner) = (&mut self.size, &mut self.scanner);
+        let fed = self.decoder.parts(read, |part| {
+            let bytes = part.of(read);
+            *size += bytes.len() as u64;
+            scan(scanner, bytes);
+            parts.push(part);
+        });
+        rest.extend_from_slice(read.get(fed.consumed..).unwrap_or_default());
+        self.text.keep(&mut parts);
+        self.parts = parts;
+        self.settle(queue).await;
+        fed
+    }
+
+    /// What follows from the text that has just been added.
+    async fn settle(&mut self, queue: &Queue) {
+        if self.scanner.as_ref().is_some_and(|scanner| scanner.progress() == HeaderProgress::Complete) {
             self.end_header();
         }
         if self.is_refused() {
@@ -155,12 +206,6 @@ impl Incoming {
         } else {
             self.keep(queue).await;
         }
-        Fed { consumed, done }
-    }
-
-    /// Room worth making for the next read.
-    pub(super) fn room(&self) -> usize {
-        if self.size == 0 { CONTENT_ROOM } else { BULK_ROOM }
     }
 
     /// Whether the message is lost whatever follows, so that its bytes need not be kept. Bare
@@ -195,7 +240,7 @@ impl Incoming {
     }
 
     fn drop_content(&mut self) {
-        self.buffer.clear();
+        self.text.clear();
         self.staged = None;
         self.uncount();
     }
@@ -207,29 +252,28 @@ impl Incoming {
 
     /// Moves what is in memory to disk when it must.
     async fn keep(&mut self, queue: &Queue) {
+        let mut front = None;
         if self.staged.is_none() {
-            let held = self.buffer.len() as u64;
+            let held = self.text.len() as u64;
             let grown = held - self.counted;
             let total = IN_MEMORY.fetch_add(grown, Ordering::Relaxed) + grown;
             self.counted = held;
-            let over_budget = total > MEMORY_BUDGET && self.buffer.len() > ALWAYS_INLINE;
+            let over_budget = total > MEMORY_BUDGET && self.text.len() > ALWAYS_INLINE;
             // Our own fields come first in the file, and whether Message-ID is among them is
             // only known behind the header.
-            if !(self.buffer.len() > INLINE_LIMIT || over_budget) || self.scanner.is_some() {
+            if !(self.text.len() > INLINE_LIMIT || over_budget) || self.scanner.is_some() {
                 return;
             }
             match queue.spool().stage(self.id) {
                 Ok(file) => self.staged = Some(file),
                 Err(e) => return self.fail(e),
             }
-            let mut front = self.front();
-            front.append(&mut self.buffer);
-            self.buffer = front;
+            front = Some(Bytes::from(self.front()));
             self.uncount();
-        } else if self.buffer.len() < WRITE_CHUNK {
+        } else if self.text.len() < WRITE_CHUNK {
             return;
         }
-        self.write_out().await;
+        self.write_out(front).await;
     }
 
     /// Our own fields, ready to stand before the content.
@@ -258,10 +302,12 @@ impl Incoming {
         self.drop_content();
     }
 
-    async fn write_out(&mut self) {
+    /// Writes the text in memory to the file, behind `front`.
+    async fn write_out(&mut self, front: Option<Bytes>) {
         let Some(file) = self.staged.take() else { return };
-        let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(WRITE_CHUNK));
-        match file.written(vec![chunk.into()]).await {
+        let mut pieces = self.text.take();
+        pieces.splice(..0, front);
+        match file.written(pieces).await {
             Ok(file) => self.staged = Some(file),
             Err(e) => self.fail(e),
         }
@@ -270,23 +316,25 @@ impl Incoming {
     /// The end of the message: everything a decision needs. An error is the spool's.
     pub(super) async fn finish(mut self) -> Result<Arrived, SpoolError> {
         if let Decoder::Bdat(decoder) = &mut self.decoder {
-            let before = self.buffer.len();
-            decoder.finish(&mut self.buffer);
-            self.size += (self.buffer.len() - before) as u64;
+            let mut last = Vec::new();
+            decoder.finish(&mut last);
+            self.text.copy(&last);
+            self.size += last.len() as u64;
         }
         self.end_header();
         if let Some(e) = self.failed.take() {
             return Err(e);
         }
         let (content, resident) = if self.staged.is_some() {
-            self.write_out().await;
+            self.write_out(None).await;
             match (self.staged.take(), self.failed.take()) {
                 (Some(file), None) => (Content::Staged(file.finished().await?), None),
                 (_, e) => return Err(e.unwrap_or(SpoolError::Closed)),
             }
         } else {
-            let parts = vec![Bytes::from(self.front()), Bytes::from(std::mem::take(&mut self.buffer))];
-            (Content::Memory(parts.clone()), Some(parts))
+            let mut pieces = self.text.take();
+            pieces.insert(0, self.front().into());
+            (Content::Memory(pieces.clone()), Some(pieces))
         };
         let facts = self.facts();
         let mut header = std::mem::take(&mut self.header);
@@ -301,6 +349,13 @@ impl Incoming {
             message_id,
             header,
         })
+    }
+}
+
+/// Shows the header's scanner, while there is one, what was added.
+fn scan(scanner: &mut Option<HeaderScanner>, added: &[u8]) {
+    if let Some(scanner) = scanner {
+        scanner.feed(added);
     }
 }
 

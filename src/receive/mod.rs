@@ -2,6 +2,7 @@
 
 mod connector;
 mod data;
+mod gather;
 mod incoming;
 mod replies;
 mod selection;

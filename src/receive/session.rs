@@ -7,11 +7,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use tokio::time::timeout_at;
 
 use crate::config::ReceiveTls;
 use crate::log::{Direction, SessionEvent, SessionLog};
+use crate::shutdown::Shutdown;
 use crate::smtp::{Command, LineError, MAX_COMMAND_LINE, Verb, discard_line, take_line};
 use crate::tls::TlsFacts;
 
@@ -20,15 +21,13 @@ use super::incoming::Incoming;
 use super::replies::{self, ReplyLine};
 use super::server::{Generation, Server};
 use super::spare;
-use super::stream::Stream;
+use super::stream::{Stream, make_room};
 use super::transaction::Transaction;
 
 /// Room to read commands into, and what may follow them in the same flight: all of most messages.
 pub(super) const ROOM: usize = 8 << 10;
 /// Room to read the beginning of a message into.
 pub(super) const CONTENT_ROOM: usize = ROOM;
-/// Room to read the rest of a large message into.
-pub(super) const BULK_ROOM: usize = 64 << 10;
 /// Replies held back are written once they reach this, whatever else is waiting.
 pub(super) const MAX_HELD: usize = 16 << 10;
 /// How long a client may take to read a reply before the session is given up.
@@ -364,29 +363,44 @@ impl Session {
         tokio::time::Instant::from_std(self.started) + self.connector.config.connection_timeout
     }
 
+    /// That moment, and the one at which the client has been silent for too long.
+    fn deadlines(&self) -> (tokio::time::Instant, tokio::time::Instant) {
+        let silence = self.connector.config.connection_inactivity_timeout;
+        (self.deadline(), tokio::time::Instant::now() + silence)
+    }
+
     /// Reads up to `room` bytes of input, within the idle timeout, the session's life and the
     /// server's.
     pub(super) async fn fill(&mut self, room: usize) -> std::io::Result<Flow> {
-        let life = self.deadline();
-        let idle = tokio::time::Instant::now() + self.connector.config.connection_inactivity_timeout;
+        let (life, idle) = self.deadlines();
         if room == ROOM && self.input.is_empty() {
             // The wait for a command may be long: without buffers.
             spare::give_input(std::mem::take(&mut self.input));
             spare::give_output(std::mem::take(&mut self.output));
         }
-        // A shutdown waits for the end of a running transaction; the grace period bounds it.
-        let may_stop = self.transaction.is_none();
-        let read = {
-            let reading = timeout_at(idle.min(life), self.stream.read(&mut self.input, room));
-            tokio::select! {
-                biased;
-                read = reading => Some(read),
-                () = self.server.shutdown.wait(), if may_stop => None,
-            }
-        };
+        let stop = self.transaction.is_none().then_some(&self.server.shutdown);
+        let input = &mut self.input;
+        let read = read_within(&mut self.stream, move || make_room(input, room), idle.min(life), stop).await;
+        self.filled(read, idle < life)
+    }
+
+    /// The same for content, at most `limit` bytes of it, which is read to where it stays.
+    pub(super) async fn fill_content(
+        &mut self,
+        incoming: &mut Incoming,
+        limit: u64,
+    ) -> std::io::Result<Flow> {
+        let (life, idle) = self.deadlines();
+        let stop = self.transaction.is_none().then_some(&self.server.shutdown);
+        let read = read_within(&mut self.stream, || incoming.room(limit), idle.min(life), stop).await;
+        self.filled(read, idle < life)
+    }
+
+    /// What a read came to.
+    fn filled(&mut self, read: Read, may_be_idle: bool) -> std::io::Result<Flow> {
         match read {
             None => Ok(self.close(replies::SHUTTING_DOWN, "shutdown")),
-            Some(Err(_)) if idle < life => Ok(self.close(replies::INPUT_TIMEOUT, "idle timeout")),
+            Some(Err(_)) if may_be_idle => Ok(self.close(replies::INPUT_TIMEOUT, "idle timeout")),
             Some(Err(_)) => Ok(self.close(replies::CONNECTION_TIMED_OUT, "connection timeout")),
             Some(Ok(Ok(0))) => {
                 self.ended.get_or_insert(Ended::ByPeer);
@@ -476,6 +490,30 @@ impl Session {
             duration: self.started.elapsed(),
         }
         .emit(&self.server.observers);
+    }
+}
+
+/// A read: none if a shutdown came first.
+type Read = Option<Result<std::io::Result<usize>, tokio::time::error::Elapsed>>;
+
+/// Reads before `until`, and before the server stops if that is looked for. A shutdown waits for the
+/// end of a running transaction; the grace period bounds it.
+async fn read_within<B: BufMut>(
+    stream: &mut Stream,
+    room: impl FnOnce() -> B,
+    until: tokio::time::Instant,
+    stop: Option<&Shutdown>,
+) -> Read {
+    let stopped = async {
+        match stop {
+            Some(stop) => stop.wait().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        read = timeout_at(until, stream.read(room)) => Some(read),
+        () = stopped => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -23,19 +23,17 @@ pub(super) enum Stream {
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Stream {
-    /// Waits for input and reads it into `buf`, which is given `room` only once there is some: a
-    /// session that waits holds no buffer.
-    pub(super) async fn read(&mut self, buf: &mut BytesMut, room: usize) -> std::io::Result<usize> {
+    /// Waits for input and reads it to where there is `room`, which is made only once there is some:
+    /// a session that waits holds no buffer.
+    pub(super) async fn read<B: BufMut>(&mut self, room: impl FnOnce() -> B) -> std::io::Result<usize> {
         match self {
             Self::Plain(s) => {
                 poll_fn(|cx| s.poll_read_ready(cx)).await?;
-                make_room(buf, room);
-                s.read_buf(buf).await
+                s.read_buf(&mut room()).await
             }
             Self::Tls(s) => {
                 s.fill_buf().await?;
-                make_room(buf, room);
-                s.read_buf(buf).await
+                s.read_buf(&mut room()).await
             }
             Self::Closed => Ok(0),
         }
@@ -108,7 +106,7 @@ impl Stream {
 }
 
 /// Makes room to read into, and lets go of what an earlier, larger read needed.
-fn make_room(buf: &mut BytesMut, room: usize) {
+pub(super) fn make_room(buf: &mut BytesMut, room: usize) -> &mut BytesMut {
     if buf.capacity() == 0 {
         *buf = spare::input();
     }
@@ -117,4 +115,5 @@ fn make_room(buf: &mut BytesMut, room: usize) {
     } else {
         buf.reserve(room);
     }
+    buf
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
 use super::OutgoingContent;
@@ -59,11 +59,12 @@ impl<'a> Body<'a> {
         self.left
     }
 
-    /// The next piece, of at most [`PIECE`] bytes; an empty one at the end. The last piece of
-    /// stored content comes only if the whole was read back as it was written.
-    pub(super) async fn next(&mut self) -> Result<Bytes, String> {
-        let piece = match &mut self.source {
-            Source::Memory { pieces, at, taken } => from_memory(pieces, at, taken, self.left),
+    /// Puts the next piece, of at most [`PIECE`] bytes, into `slices`: its length, 0 at the end. The
+    /// last piece of stored content comes only if the whole was read back as it was written.
+    pub(super) async fn next(&mut self, slices: &mut Vec<Bytes>) -> Result<usize, String> {
+        slices.clear();
+        match &mut self.source {
+            Source::Memory { pieces, at, taken } => from_memory(pieces, at, taken, slices),
             Source::Disk(slot) => {
                 let mut reader = slot.take().ok_or("reading it was interrupted")?;
                 let (reader, piece) = spawn_blocking(move || {
@@ -73,11 +74,12 @@ impl<'a> Body<'a> {
                 .await
                 .map_err(|e| e.to_string())?;
                 *slot = Some(reader);
-                piece.map_err(|e| e.to_string())?.unwrap_or_default()
+                slices.extend(piece.map_err(|e| e.to_string())?);
             }
-        };
-        self.left = self.left.saturating_sub(piece.len() as u64);
-        Ok(piece)
+        }
+        let len = slices.iter().map(Bytes::len).sum();
+        self.left = self.left.saturating_sub(len as u64);
+        Ok(len)
     }
 }
 
@@ -93,19 +95,15 @@ async fn stored_source<'a>(stored: StoredContent) -> Result<Source<'a>, String> 
     work.await.map_err(|e| e.to_string())?.map_err(|e: crate::queue::spool::SpoolError| e.to_string())
 }
 
-fn from_memory(pieces: &[Bytes], at: &mut usize, taken: &mut usize, left: u64) -> Bytes {
-    let first = take(pieces, at, taken, PIECE);
-    if first.len() >= PIECE / 4 || first.len() as u64 == left {
-        return first;
+fn from_memory(pieces: &[Bytes], at: &mut usize, taken: &mut usize, slices: &mut Vec<Bytes>) {
+    let mut room = PIECE;
+    while room > 0 && *at < pieces.len() {
+        let part = take(pieces, at, taken, room);
+        room -= part.len();
+        if !part.is_empty() {
+            slices.push(part);
+        }
     }
-    // A header and its body often lie apart; as one piece they cost one reply less.
-    let mut joined = BytesMut::with_capacity(left.min(PIECE as u64) as usize);
-    joined.extend_from_slice(&first);
-    while joined.len() < PIECE && *at < pieces.len() {
-        let room = PIECE - joined.len();
-        joined.extend_from_slice(&take(pieces, at, taken, room));
-    }
-    joined.freeze()
 }
 
 /// Up to `limit` bytes of the first piece that has any left.

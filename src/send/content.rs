@@ -65,13 +65,16 @@ impl Connection {
                 stuffer.feed(piece, &mut self.stuffed);
             }
         } else {
+            let mut slices = Vec::new();
             loop {
-                let piece = body.next().await.map_err(Stop::Unreadable)?;
-                stuffer.feed(&piece, &mut self.stuffed);
+                let len = body.next(&mut slices).await.map_err(Stop::Unreadable)?;
+                for slice in &slices {
+                    stuffer.feed(slice, &mut self.stuffed);
+                }
                 if body.left() == 0 {
                     break;
                 }
-                if piece.is_empty() {
+                if len == 0 {
                     return Err(cut_short());
                 }
                 self.write_stuffed().await?;
@@ -130,18 +133,21 @@ impl Connection {
         // Where each unanswered command lies in the buffer.
         let mut unanswered = VecDeque::new();
         self.out.clear();
+        let mut piece = Vec::new();
         loop {
-            let piece = body.next().await.map_err(Stop::Unreadable)?;
+            let len = body.next(&mut piece).await.map_err(Stop::Unreadable)?;
             let last = body.left() == 0;
-            if piece.is_empty() && !last {
+            if len == 0 && !last {
                 return Err(cut_short());
             }
             let start = self.out.len();
             // Writing to a Vec does not fail.
-            let _ = write!(self.out, "BDAT {}{}\r\n", piece.len(), if last { " LAST" } else { "" });
+            let _ = write!(self.out, "BDAT {len}{}\r\n", if last { " LAST" } else { "" });
             unanswered.push_back(start..self.out.len());
             let limit = self.limit(BLOCK);
-            let mut slices = [IoSlice::new(&self.out[start..]), IoSlice::new(&piece)];
+            let command = std::iter::once(&self.out[start..]);
+            let mut slices: Vec<_> =
+                command.chain(piece.iter().map(|part| &part[..])).map(IoSlice::new).collect();
             if let Err(broken) = self.wire.write_vectored(&mut slices, limit).await {
                 return Err(self.last_words(broken).await);
             }

@@ -1,7 +1,7 @@
 //! Message text as the server receives it: DATA (RFC 5321 section 4.1.1.4) and BDAT (RFC 3030).
 
 use super::facts::BodyFacts;
-use super::lines::{Bare, Lines};
+use super::lines::{Bare, Lines, Part};
 
 /// Decodes what follows DATA. The end is CRLF.CRLF and nothing else (a `.` line at once is an
 /// empty message); a dot is un-stuffed only behind CRLF or as the very first byte (RFC 5321
@@ -21,6 +21,11 @@ impl DataDecoder {
     pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> (usize, bool) {
         let used = self.0.run(input, |part| out.extend_from_slice(part.of(input)));
         (used, self.0.is_done())
+    }
+
+    /// Decodes a chunk like [`feed`](Self::feed), but says which parts are the text.
+    pub(crate) fn parts(&mut self, input: &[u8], emit: impl FnMut(Part)) -> (usize, bool) {
+        (self.0.run(input, emit), self.0.is_done())
     }
 
     /// What is known of the text so far.
@@ -45,6 +50,11 @@ impl BdatDecoder {
     /// held back until the next call says what follows it.
     pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) {
         self.0.run(input, |part| out.extend_from_slice(part.of(input)));
+    }
+
+    /// Takes in octets of a chunk like [`feed`](Self::feed), but says which parts are the text.
+    pub(crate) fn parts(&mut self, input: &[u8], emit: impl FnMut(Part)) {
+        self.0.run(input, emit);
     }
 
     /// The last chunk is through: a CR still held back goes out.

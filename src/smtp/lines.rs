@@ -41,7 +41,7 @@ enum State {
 
 /// A part of the text that comes out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     /// Bytes of the input, as they came.
     Input(Range<usize>),
     /// Bytes that were held back from an earlier input, or put in.
@@ -51,10 +51,18 @@ pub(super) enum Part {
 impl Part {
     /// The bytes themselves.
     #[inline]
-    pub(super) fn of<'a>(&self, input: &'a [u8]) -> &'a [u8] {
+    pub(crate) fn of<'a>(&self, input: &'a [u8]) -> &'a [u8] {
         match self {
             Self::Input(range) => input.get(range.clone()).unwrap_or_default(),
             Self::Own(bytes) => bytes,
+        }
+    }
+
+    /// How many bytes.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Input(range) => range.len(),
+            Self::Own(bytes) => bytes.len(),
         }
     }
 }

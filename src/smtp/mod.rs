@@ -31,6 +31,7 @@ pub use data::{BdatDecoder, ContentScanner, DataDecoder};
 pub use facts::{BodyFacts, MAX_TEXT_LINE};
 pub use line::{LineError, MAX_AUTH_LINE, MAX_COMMAND_LINE, discard_line, take_line};
 pub use lines::Bare;
+pub(crate) use lines::Part;
 pub use params::{BodyType, Notify, Ret};
 pub use reply::{EnhancedCode, Reply};
 pub use reply_reader::{MAX_REPLY_LINE, MAX_REPLY_LINES, ReplyError, ReplyReader};

@@ -33,10 +33,18 @@ impl StagedFile {
 
     /// Appends bytes. Blocks while the kernel takes them; hand it 64 KiB or more at a time.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
-        disk::write_all_at(&*self.file, &mut [IoSlice::new(bytes)], self.len)
-            .map_err(SpoolError::io("write staged file"))?;
-        self.hasher.update(bytes);
-        self.len += bytes.len() as u64;
+        self.write_slices(&mut [IoSlice::new(bytes)])
+    }
+
+    fn write_slices(&mut self, slices: &mut [IoSlice<'_>]) -> Result<(), SpoolError> {
+        let mut hasher = self.hasher.clone();
+        for slice in slices.iter() {
+            hasher.update(slice);
+        }
+        let len: u64 = slices.iter().map(|slice| slice.len() as u64).sum();
+        disk::write_all_at(&*self.file, slices, self.len).map_err(SpoolError::io("write staged file"))?;
+        self.hasher = hasher;
+        self.len += len;
         self.synced = false;
         Ok(())
     }
@@ -53,9 +61,8 @@ impl StagedFile {
     /// [`StagedFile::write`] of several pieces on tokio's blocking threads. Call within a runtime.
     pub async fn written(mut self, pieces: Vec<Bytes>) -> Result<Self, SpoolError> {
         blocking(move || {
-            for piece in &pieces {
-                self.write(piece)?;
-            }
+            let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            self.write_slices(&mut slices)?;
             Ok(self)
         })
         .await
