@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod eop;
 pub mod explain;
 pub mod lab;
 pub mod lint;

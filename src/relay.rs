@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, Logging};
+use crate::eop::{self, Words};
 use crate::log::{Kind, Observers, ProtocolLog};
 use crate::queue::spool::{Recovery, Spool, SpoolError, SpoolOptions};
 use crate::queue::{self, Queue, Routing};
@@ -373,7 +374,8 @@ impl Parts {
         let roots = Roots::load(config)?;
         let mut connectors = HashMap::new();
         let shared_roots = Arc::new(roots.clone());
-        for connector in &config.send_connectors {
+        let mailboxes = eop::mailbox_connector(config);
+        for connector in config.send_connectors.iter().chain(&mailboxes) {
             let runtime = ConnectorRuntime::new(
                 connector.clone(),
                 &certificates,
@@ -385,7 +387,12 @@ impl Parts {
         }
         let own = Arc::clone(own);
         let routing = Routing {
-            table: RouteTable::new(&config.send_connectors, &config.accepted_domains),
+            table: RouteTable::with_stand_in(
+                &config.send_connectors,
+                &config.accepted_domains,
+                eop::routes(config),
+            ),
+            words: if config.eop.is_some() { Words::ExchangeOnline } else { Words::Exchange },
             connectors,
             transport: config.transport.clone(),
             hostname: config.server.hostname.clone(),

@@ -135,6 +135,9 @@ fn print_journey(done: &Travelled) {
         if let Some(name) = &hop.verified_name {
             say!("     verified name      {name}");
         }
+        if let Some(attribution) = &hop.attribution {
+            say!("     attribution        {attribution}");
+        }
     }
     say!("     delivered to       {}", done.delivered.display());
 }

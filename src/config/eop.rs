@@ -1,7 +1,12 @@
 //! The model of `[eop]`: an instance that stands in for Exchange Online Protection.
 
+use std::time::Duration;
+
 use super::domain::DomainPattern;
 use super::range::IpRange;
+
+/// The send connector that stands for the cloud mailboxes.
+pub const CLOUD_MAILBOXES: &str = "Cloud mailboxes";
 
 /// `[eop]`
 #[derive(Debug, Clone)]
@@ -42,6 +47,8 @@ pub enum FaultAt {
     Connect,
     /// At EHLO or HELO.
     Ehlo,
+    /// At STARTTLS.
+    StartTls,
     /// At MAIL.
     Mail,
     /// At RCPT.
@@ -50,17 +57,54 @@ pub enum FaultAt {
     Data,
 }
 
+impl FaultAt {
+    /// As in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Ehlo => "ehlo",
+            Self::StartTls => "starttls",
+            Self::Mail => "mail",
+            Self::Rcpt => "rcpt",
+            Self::Data => "data",
+        }
+    }
+}
+
+/// What happens instead of behaving.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FaultAction {
+    /// This reply line; `%ip` is the peer's address.
+    Reply(String),
+    /// The connection is closed without a word.
+    Drop,
+    /// Nothing is said for this long; then it behaves.
+    Stall(Duration),
+    /// Our direction is closed, the peer's is read and ignored.
+    HalfClose,
+    /// The connection is reset (RST).
+    Reset,
+    /// STARTTLS is neither offered nor known.
+    NoStartTls,
+    /// The handshake is refused after the 220.
+    BrokenHandshake,
+    /// Another certificate is shown: the name of a `[[certificates]]` entry.
+    Certificate(String),
+}
+
 /// One of `[[eop.faults]]`.
 #[derive(Debug, Clone)]
 pub struct EopFault {
     /// Recipients it strikes, with `*` for any text; none: all.
     pub recipient: Option<String>,
-    /// Envelope senders it strikes, with `*` for any text; none: all.
+    /// Envelope senders it strikes, with `*` for any text and `<>` for the null sender; none: all.
     pub sender: Option<String>,
-    /// Where: by default at RCPT with `recipient`, at MAIL with `sender`.
+    /// Peers it strikes; empty: all.
+    pub remote_ip_ranges: Vec<IpRange>,
+    /// Where it strikes.
     pub at: FaultAt,
-    /// The whole reply line; `%ip` is the peer's address.
-    pub reply: String,
+    /// What happens.
+    pub action: FaultAction,
     /// How often; 0 = always.
     pub times: u32,
 }

@@ -23,7 +23,7 @@ mod tests;
 mod value;
 
 pub use domain::{DomainError, DomainPattern, ascii_domain};
-pub use eop::{Eop, EopFault, EopInboundConnector, FaultAt};
+pub use eop::{CLOUD_MAILBOXES, Eop, EopFault, EopInboundConnector, FaultAction, FaultAt};
 pub use filters::{BlockedRange, ConnectionFilter, ListMatch, ListProvider, RecipientFilter, SenderFilter};
 pub use model::*;
 pub use problem::{Inspection, Loaded, Problem, Problems};

@@ -409,6 +409,9 @@ pub struct SendConnector {
     pub trusted: bool,
     /// Takes part in routing.
     pub enabled: bool,
+    /// Of an `[eop]` instance: mail of cloud senders to the internet goes this way (Exchange's
+    /// centralised mail transport).
+    pub route_all_messages_via_on_premises: bool,
 }
 
 /// `[transport]`: Exchange's queue timers.

@@ -105,6 +105,7 @@ pub(super) static SEND: Section = Section {
         "protocol_logging",
         "trusted",
         "enabled",
+        "route_all_messages_via_on_premises",
     ],
 };
 
@@ -196,8 +197,20 @@ pub(super) static EOP_INBOUND: Section = Section {
     keys: &["name", "tls_sender_certificate_name", "sender_ip_addresses", "require_tls"],
 };
 
-pub(super) static EOP_FAULTS: Section =
-    Section { title: "[[eop.faults]]", keys: &["recipient", "sender", "at", "reply", "times"] };
+pub(super) static EOP_FAULTS: Section = Section {
+    title: "[[eop.faults]]",
+    keys: &[
+        "recipient",
+        "sender",
+        "remote_ip_ranges",
+        "at",
+        "reply",
+        "action",
+        "duration",
+        "certificate",
+        "times",
+    ],
+};
 
 /// All tables, in the order of the reference page.
 pub(super) static SECTIONS: &[&Section] = &[
@@ -235,7 +248,6 @@ pub(super) static NO_EFFECT_YET: &[(&str, &str)] = &[
     ("", "connection_filter"),
     ("", "recipient_filter"),
     ("", "sender_filter"),
-    ("", "eop"),
     ("[[receive_connectors]]", "proxy_protocol_from"),
     ("[[receive_connectors]]", "trusted"),
     ("[[send_connectors]]", "trusted"),

@@ -69,6 +69,8 @@ pub struct Hop {
     pub group: Option<String>,
     /// The receiver's name as the sender verified it.
     pub verified_name: Option<String>,
+    /// Whose mail the stand-in for EOP took it to be.
+    pub attribution: Option<String>,
 }
 
 /// A journey that ended well.
@@ -158,6 +160,7 @@ fn hops(hosts: [Host; 3], seen: &[Seen]) -> Vec<Hop> {
             cipher: facts.tls_cipher.map(str::to_owned),
             group: facts.tls_group.map(str::to_owned),
             verified_name: sent.filter(|e| e.tls_verified).and_then(|e| e.tls_peer_name.clone()),
+            attribution: taken.attribution.clone(),
         });
     }
     hops

@@ -117,27 +117,18 @@ max_messages_per_connection = 1
         format!(
             r#"# Stands for Exchange Online Protection: in front of the organisation, and its way out.
 {head}
-[[accepted_domains]]
-domain = "{DOMAIN}"
-type = "external_relay"
-
 [[receive_connectors]]
 name = "EOP Inbound"
 bindings = ["{eop}"]
-tls = "opportunistic"
 tls_certificate_name = "eop"
-accept_any_recipient = true
-max_message_size = "150MB"
-tarpit_interval = "0s"
 
 [[send_connectors]]
 name = "To On-Premises"
-address_spaces = ["{DOMAIN}"]
+address_spaces = ["--"]
 smart_hosts = ["{edge}"]
 source_ip = "{EOP_SOURCE}"
 tls = "validate_domain"
 tls_domain = "mail.contoso.com"
-tls_certificate_name = "eop"
 max_messages_per_connection = 1
 
 # The rest of the world ends in Maildirs.
@@ -145,6 +136,17 @@ max_messages_per_connection = 1
 name = "Internet"
 address_spaces = ["*"]
 maildir = "eop/mail/%d/%u"
+
+# Whose mail it takes, and for whom. Cloud mailboxes are Maildirs below eop/spool/eop.
+[eop]
+tenant = "contoso"
+accepted_domains = ["{DOMAIN}"]
+mailboxes = ["cloud@{DOMAIN}"]
+directory_edge_blocking = false
+
+[[eop.inbound_connectors]]
+name = "From on-premises"
+tls_sender_certificate_name = "edge.contoso.com"
 "#,
             head = head("eop", "lab1pepf00000001.mail.protection.outlook.com"),
         )

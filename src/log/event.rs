@@ -60,6 +60,8 @@ pub struct SessionEvent {
     pub tls_verified: bool,
     /// Why there is no TLS: not offered, not asked for, or how the handshake failed.
     pub no_tls_reason: Option<String>,
+    /// Whose mail the stand-in for Exchange Online took it to be; none elsewhere.
+    pub attribution: Option<String>,
     /// Messages accepted (in) or delivered (out).
     pub messages: u64,
     /// Bytes of message content.
@@ -88,6 +90,7 @@ impl SessionEvent {
             tls_peer_name = self.tls_peer_name,
             tls_verified = self.tls_version.map(|_| self.tls_verified),
             no_tls_reason = self.no_tls_reason,
+            attribution = self.attribution,
             messages = self.messages,
             bytes = self.bytes,
             outcome = self.outcome,

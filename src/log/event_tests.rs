@@ -18,6 +18,7 @@ fn event() -> SessionEvent {
         tls_peer_name: Some("mta.example.net".into()),
         tls_verified: true,
         no_tls_reason: None,
+        attribution: None,
         messages: 1,
         bytes: 2048,
         outcome: "closed by the peer".into(),

@@ -464,6 +464,13 @@ impl DeliveryQueue {
         inner.deferred.retain(|_, item| open(item));
     }
 
+    /// Whether a message waits here.
+    pub(super) fn holds(&self, message: &Arc<QueuedMessage>) -> bool {
+        let inner = self.inner();
+        let mut items = inner.ready.iter().chain(inner.deferred.values());
+        items.any(|item| Arc::ptr_eq(&item.message, message))
+    }
+
     /// What it looks like now.
     pub(super) fn view(&self) -> QueueView {
         let inner = self.inner();

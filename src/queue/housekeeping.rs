@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::dsn;
+use crate::eop::Words;
+
 use super::manager::Queue;
 use super::message::{QueuedMessage, RecipientStatus};
 use super::reports::{Report, Verdict};
@@ -52,16 +53,14 @@ impl Queue {
         let (mut any, mut stored) = (false, true);
         for message in due {
             let Some(open) = message.take_for_expiry() else { continue };
-            let last = message.state().last_error.clone();
+            let words = self.active.load().routing.words;
+            let mut last = message.state().last_error.clone();
+            if last.is_none() && words == Words::ExchangeOnline {
+                last = self.queue_error(&message).map(Into::into);
+            }
             let verdicts: Vec<_> = open
                 .into_iter()
-                .map(|index| Verdict {
-                    index,
-                    reply: last
-                        .as_deref()
-                        .map_or_else(|| dsn::EXPIRED.to_owned(), |last| format!("{} ({last})", dsn::EXPIRED)),
-                    remote: None,
-                })
+                .map(|index| Verdict { index, reply: words.expired(last.as_deref()), remote: None })
                 .collect();
             let turn = self.turns.take(message.id).await;
             stored =

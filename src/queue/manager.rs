@@ -11,6 +11,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::config::Transport;
+use crate::eop::Words;
 use crate::message::Envelope;
 use crate::route::{Decision, NextHop, RouteTable};
 use crate::send::{ConnectorRuntime, SendContext};
@@ -57,6 +58,8 @@ pub struct Submission {
 pub struct Routing {
     /// The send connectors by address space.
     pub table: RouteTable,
+    /// What errors are called.
+    pub words: Words,
     /// They, ready for use, by name.
     pub connectors: HashMap<String, Arc<ConnectorRuntime>>,
     /// Timers.
@@ -253,7 +256,8 @@ impl Queue {
         let (mut lost, mut too_large) = (Vec::new(), Vec::new());
         for index in item.indices(meta.envelope.recipients.len()) {
             let slot = u16::try_from(index).unwrap_or(u16::MAX);
-            match active.routing.table.decide(&meta.envelope.recipients[index].address, meta.size) {
+            let recipient = &meta.envelope.recipients[index].address;
+            match active.routing.table.decide_from(&meta.source.connector, recipient, meta.size) {
                 Decision::Via { connector, next_hop } => {
                     match self.delivery_queue(&active, &connector.name, next_hop) {
                         Place::Queue(queue) => {
@@ -387,6 +391,14 @@ impl Queue {
             active.outlets.values().flat_map(Outlet::list).map(|queue| queue.view()).collect();
         views.sort_by_key(|v| v.number);
         views
+    }
+
+    /// Why the queue that a message waits in could not reach its next hop. Looks through all of
+    /// them: for the few messages of a stand-in, not for a relay's.
+    pub(super) fn queue_error(&self, message: &Arc<QueuedMessage>) -> Option<String> {
+        let active = self.active.load();
+        let queues = active.outlets.values().flat_map(Outlet::list);
+        queues.filter(|queue| queue.holds(message)).find_map(|queue| queue.view().last_error)
     }
 
     /// Messages without a route.

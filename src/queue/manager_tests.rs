@@ -35,6 +35,7 @@ fn routing() -> Routing {
     connector.routing = crate::config::Routing::SmartHosts(vec![nobody]);
     Routing {
         table: RouteTable::new(std::slice::from_ref(&connector), &[]),
+        words: Words::Exchange,
         connectors: [(connector.name.clone(), Arc::new(testing::runtime(connector)))].into(),
         transport: transport(),
         hostname: "edge.test".into(),

@@ -7,7 +7,6 @@ use crate::send::{Failure, Outcome};
 use crate::smtp::{EnhancedCode, Reply};
 
 use super::delivery::{DeliveryQueue, Item};
-use super::dsn;
 use super::manager::Queue;
 use super::message::{QueuedMessage, RecipientStatus};
 use super::reports::{Report, Verdict};
@@ -42,9 +41,10 @@ impl Queue {
         }
         let expired = self.is_expired(&message);
         if expired {
+            let words = self.active.load().routing.words;
             failed.extend(deferred.drain(..).map(|(index, failure)| Verdict {
                 index,
-                reply: dsn::EXPIRED.to_owned(),
+                reply: words.expired_after(&failure),
                 remote: failure.remote,
             }));
         }
@@ -114,7 +114,7 @@ impl Queue {
             let mut state = message.state();
             state.attempts += 1;
             if let Some(failure) = failure {
-                state.last_error = Some(failure.reply.to_string().into());
+                state.last_error = Some(active.routing.words.deferral(failure).into());
             }
             state.attempts
         };

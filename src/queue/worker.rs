@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::config::Routing as Route;
 use crate::send::{
-    ConnectFailure, Connection, Outcome, Outgoing, OutgoingContent, deliver_maildir, last_error, targets,
+    ConnectFailure, Connection, Outcome, Outgoing, OutgoingContent, deliver_maildir, targets,
     without_ourselves,
 };
 
@@ -282,7 +282,10 @@ impl Worker {
                     local: true,
                 })));
             }
-            Err(failure) => return Err(NotConnected::Later(failure.reply().to_string())),
+            Err(failure) => {
+                let error = active.routing.words.unresolved(&failure.reply());
+                return Err(NotConnected::Later(error));
+            }
         };
         let own = |t: &crate::send::Target| {
             t.host.eq_ignore_ascii_case(&runtime.hostname) || (context.is_own_address)(&t.address)
@@ -310,7 +313,7 @@ impl Worker {
             }
         }
         Err(NotConnected::Later(match (first, last) {
-            (Some(failure), Some(last)) => last_error(&failure.reply, &last),
+            (Some(failure), Some(last)) => active.routing.words.last_error(&failure, &last),
             _ => "451 4.4.0 DNS query failed".to_owned(),
         }))
     }

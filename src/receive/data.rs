@@ -152,6 +152,9 @@ impl Session {
         let Some(transaction) = self.transaction.take() else {
             return self.protocol_error(replies::NEED_MAIL.into()).await;
         };
+        if let Some(flow) = self.fault_at_data(&transaction.envelope).await? {
+            return Ok(flow);
+        }
         if incoming.header_too_big() {
             return Ok(self.close(replies::HEADER_TOO_BIG, "message header too large"));
         }
@@ -174,7 +177,8 @@ impl Session {
             return self.refuse(replies::hop_count_exceeded(config.reply_profile).into()).await;
         }
         let Arrived { content, resident, facts, header, size, header_len, message_id } = arrived;
-        let reply = replies::queued(config.reply_profile, &message_id, id.0, &config.fqdn);
+        let rate = self.eop.as_ref().map(|visit| visit.rate(size));
+        let reply = replies::queued(config.reply_profile, &message_id, id.0, &config.fqdn, rate.as_deref());
         let mut envelope = transaction.envelope;
         if envelope.body == BodyType::SevenBit && facts.eight_bit {
             envelope.body = BodyType::EightBitMime;

@@ -9,6 +9,7 @@ mod selection;
 mod server;
 mod session;
 mod spare;
+mod stand_in;
 mod starttls;
 mod stream;
 mod transaction;

@@ -90,10 +90,18 @@ const MAX_LINE: usize = 510;
 ///
 /// The Message-ID is the sender's to choose, and the client here is often another relay: a line
 /// longer than it reads at once would let the sender write that relay's next reply.
-pub(crate) fn queued(profile: ReplyProfile, message_id: &str, internal_id: u64, fqdn: &str) -> ReplyLine {
+/// `rate` is what Exchange Online says of size and speed.
+pub(crate) fn queued(
+    profile: ReplyProfile,
+    message_id: &str,
+    internal_id: u64,
+    fqdn: &str,
+    rate: Option<&str>,
+) -> ReplyLine {
     let rest = match profile {
         ReplyProfile::Exchange2019 => {
-            format!(" [InternalId={internal_id}, Hostname={fqdn}] Queued mail for delivery")
+            let (blank, rate) = rate.map_or(("", ""), |rate| (" ", rate));
+            format!(" [InternalId={internal_id}, Hostname={fqdn}]{blank}{rate} Queued mail for delivery")
         }
         ReplyProfile::Exchange2010 => format!(" [InternalId={internal_id}] Queued mail for delivery"),
     };
@@ -117,10 +125,10 @@ mod tests {
     fn a_message_id_cannot_make_a_reply_of_its_own() {
         let id = format!("<{}\u{e9}@x>", "a".repeat(1000));
         for profile in [ReplyProfile::Exchange2019, ReplyProfile::Exchange2010] {
-            let line = queued(profile, &id, u64::MAX, &"f".repeat(255));
+            let line = queued(profile, &id, u64::MAX, &"f".repeat(255), None);
             assert_eq!(line.len(), MAX_LINE);
             assert!(line.ends_with("] Queued mail for delivery"));
-            let line = queued(profile, "<\u{e9}\u{2028}@x>", 7, "edge.contoso.com");
+            let line = queued(profile, "<\u{e9}\u{2028}@x>", 7, "edge.contoso.com", None);
             assert!(line.starts_with("250 2.6.0 <??@x> [InternalId=7"));
         }
     }

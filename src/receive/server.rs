@@ -1,5 +1,6 @@
 //! What all sessions share, and the door: accepting connections and choosing their connector.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::config::{Config, IpRange, ProtocolLogging, ReceiveTls};
+use crate::eop::{StandIn, Visit};
 use crate::log::{Observers, ProtocolLog};
 use crate::queue::Queue;
 use crate::route::AcceptedDomains;
@@ -46,6 +48,9 @@ pub struct Generation {
     pub(super) roots: Roots,
     pub(super) max_message_size: u64,
     pub(super) quiet_probes_from: Vec<IpRange>,
+    stand_in: Option<Arc<StandIn>>,
+    /// The certificates that faults of the stand-in show, by name.
+    faulty: HashMap<String, ConnectorTls>,
 }
 
 impl Generation {
@@ -94,6 +99,7 @@ impl Generation {
                 usage: old.map_or_else(|| Arc::new(Usage::default()), |c| Arc::clone(&c.usage)),
             }));
         }
+        let stand_in = StandIn::new(config);
         Ok(Self {
             selection: Selection::new(connectors),
             log,
@@ -101,6 +107,8 @@ impl Generation {
             accepted: AcceptedDomains::new(&config.accepted_domains),
             roots: roots.clone(),
             max_message_size: config.transport.max_message_size,
+            faulty: faulty(config, stand_in.as_ref(), certificates)?,
+            stand_in: stand_in.map(Arc::new),
             quiet_probes_from: config.logging.quiet_probes_from.clone(),
         })
     }
@@ -109,6 +117,11 @@ impl Generation {
     pub(super) fn postmaster(&self) -> Option<Address> {
         let domain = self.accepted.default_domain().unwrap_or(&self.server_name);
         Address::parse(&format!("postmaster@{domain}")).ok()
+    }
+
+    /// The handshake that shows a certificate of a fault's.
+    pub(super) fn faulty_tls(&self, name: &str) -> Option<&ConnectorTls> {
+        self.faulty.get(name)
     }
 
     /// The `SmtpReceive` protocol log.
@@ -120,6 +133,22 @@ impl Generation {
     pub fn selection(&self) -> &Selection {
         &self.selection
     }
+}
+
+/// The certificates that the faults of a stand-in show, ready for handshakes.
+fn faulty(
+    config: &Config,
+    stand_in: Option<&StandIn>,
+    certificates: &CertificateStore,
+) -> Result<HashMap<String, ConnectorTls>, TlsError> {
+    let mut faulty = HashMap::new();
+    for name in stand_in.into_iter().flat_map(StandIn::certificates) {
+        if let Some(identity) = certificates.choose(Some(name), "") {
+            let server = ServerTls::new(&identity, config.tls.min_version, true, false)?;
+            faulty.insert(name.to_owned(), ConnectorTls { server, certificate: identity.facts.clone() });
+        }
+    }
+    Ok(faulty)
 }
 
 /// Exchange's short server name: the first label, upper case.
@@ -219,8 +248,14 @@ impl Server {
         }
         log.connect(local);
         log.info(permissions(&connector), "Set Session Permissions");
-        let session =
+        let visit = generation.stand_in.as_ref().map(|stand_in| {
+            let (config, id) = (&connector.config, log.session_id().to_string());
+            let cloud = config.accept_any_recipient;
+            Box::new(Visit::new(Arc::clone(stand_in), peer.ip(), &config.fqdn, id, cloud))
+        });
+        let mut session =
             Session::new(self, generation, connector, place, Stream::Plain(stream), (peer, local), log);
+        session.eop = visit;
         Some(Admitted::Session(Box::new(session)))
     }
 }

@@ -11,6 +11,7 @@ use bytes::{BufMut, BytesMut};
 use tokio::time::timeout_at;
 
 use crate::config::ReceiveTls;
+use crate::eop::Visit;
 use crate::log::{Direction, SessionEvent, SessionLog};
 use crate::shutdown::Shutdown;
 use crate::smtp::{Command, LineError, MAX_COMMAND_LINE, Verb, discard_line, take_line};
@@ -81,6 +82,8 @@ pub(super) struct Session {
     tried_auth: bool,
     pub(super) ended: Option<Ended>,
     pub(super) no_tls_reason: Option<String>,
+    /// Where the instance stands in for Exchange Online.
+    pub(super) eop: Option<Box<Visit>>,
 }
 
 /// What the handshake of this session came to.
@@ -128,27 +131,32 @@ impl Session {
             tried_auth: false,
             ended: None,
             no_tls_reason: None,
+            eop: None,
         }
     }
 
     /// Runs the session to its end.
     pub(super) async fn run(mut self: Box<Self>) {
-        self.greet();
         let _ = self.dialogue().await;
         self.finish().await;
     }
 
     fn greet(&mut self) {
         let config = &self.connector.config;
-        let banner = config.banner.clone().unwrap_or_else(|| {
+        let own = || {
             let now = crate::log::time::rfc5322(std::time::SystemTime::now());
-            replies::banner(&config.fqdn, &now)
-        });
+            self.eop.as_ref().map_or_else(|| replies::banner(&config.fqdn, &now), |visit| visit.banner())
+        };
+        let banner = config.banner.clone().unwrap_or_else(own);
         self.reply(&banner);
     }
 
     /// Reads and answers commands until the session ends. The `Err` is a broken connection.
     async fn dialogue(&mut self) -> std::io::Result<()> {
+        if self.fault_at_connect().await?.is_some() {
+            return self.flush().await;
+        }
+        self.greet();
         loop {
             match take_line(&mut self.input, MAX_COMMAND_LINE) {
                 Ok(Some(line)) => {
@@ -212,6 +220,9 @@ impl Session {
         {
             return self.protocol_error(replies::BAD_SEQUENCE.into()).await;
         }
+        if let Some(flow) = self.fault_at(&command).await? {
+            return Ok(flow);
+        }
         match command {
             Command::Ehlo(name) => Ok(self.hello(name, true)),
             Command::Helo(name) => Ok(self.hello(name, false)),
@@ -255,7 +266,8 @@ impl Session {
             limit => format!("SIZE {limit}"),
         });
         keywords.extend(["PIPELINING", "DSN", "ENHANCEDSTATUSCODES"].map(String::from));
-        if self.tls.is_none() && self.connector.tls.is_some() && config.tls != ReceiveTls::Off {
+        let offered = self.connector.tls.is_some() && config.tls != ReceiveTls::Off;
+        if self.tls.is_none() && offered && !self.hides_starttls() {
             keywords.push("STARTTLS".into());
         }
         keywords.extend(["8BITMIME", "BINARYMIME", "CHUNKING", "SMTPUTF8"].map(String::from));
@@ -309,12 +321,14 @@ impl Session {
                 () = self.server.shutdown.wait() => {}
             }
         }
+        let line = self.traced(line);
         Ok(self.reply(&line))
     }
 
     /// Ends the session with a last reply.
     pub(super) fn close(&mut self, line: &str, why: &'static str) -> Flow {
-        self.reply(line);
+        let line = self.traced(line.to_owned().into());
+        self.reply(&line);
         self.ended = Some(Ended::Closed(why));
         Flow::Close
     }
@@ -359,7 +373,7 @@ impl Session {
     }
 
     /// The moment the session's whole time is used up.
-    fn deadline(&self) -> tokio::time::Instant {
+    pub(super) fn deadline(&self) -> tokio::time::Instant {
         tokio::time::Instant::from_std(self.started) + self.connector.config.connection_timeout
     }
 
@@ -479,6 +493,7 @@ impl Session {
                 shown.first_name().map(str::to_owned)
             }),
             no_tls_reason: self.no_tls_reason,
+            attribution: self.eop.as_ref().and_then(|visit| visit.decided()).map(str::to_owned),
             messages: self.messages,
             bytes: self.bytes,
             outcome: match ended {

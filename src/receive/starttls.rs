@@ -18,7 +18,11 @@ impl Session {
         if self.tls.is_some() || self.helo.is_none() {
             return self.protocol_error(replies::BAD_SEQUENCE.into()).await;
         }
-        let Some(tls) = connector.tls.as_ref().filter(|_| connector.config.tls != ReceiveTls::Off) else {
+        let Some(tls) = connector
+            .tls
+            .as_ref()
+            .filter(|_| connector.config.tls != ReceiveTls::Off && !self.hides_starttls())
+        else {
             return self.protocol_error(replies::UNRECOGNIZED.into()).await;
         };
         self.tried_tls = true;
@@ -34,6 +38,11 @@ impl Session {
         }
         self.reply(replies::READY_FOR_TLS);
         self.flush().await?;
+        if self.breaks_handshake().await? {
+            return Err(std::io::ErrorKind::ConnectionAborted.into());
+        }
+        let generation = std::sync::Arc::clone(&self.generation);
+        let tls = self.faulty_certificate().and_then(|name| generation.faulty_tls(name)).unwrap_or(tls);
         let Some(plain) = self.stream.take_plain() else {
             return Err(std::io::ErrorKind::NotConnected.into());
         };

@@ -93,6 +93,45 @@ impl Stream {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
     }
 
+    /// Ends the connection without a word, of TLS either, and without a reset.
+    pub(super) async fn hang_up(&mut self) {
+        let closing = Box::pin(async {
+            self.half_close().await?;
+            let mut rest = [0; 4096];
+            let Some(raw) = self.raw() else { return Ok(()) };
+            while raw.read(&mut rest).await? > 0 {}
+            Ok::<_, std::io::Error>(())
+        });
+        // A peer that is gone already makes this fail, and there is nothing to do about it.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+        *self = Self::Closed;
+    }
+
+    /// Closes our direction, below TLS if there is any.
+    pub(super) async fn half_close(&mut self) -> std::io::Result<()> {
+        match self.raw() {
+            Some(raw) => raw.shutdown().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the connection with a reset.
+    pub(super) fn reset(&mut self) {
+        if let Some(raw) = self.raw() {
+            // It fails for a connection that is gone already, and then there is nothing to reset.
+            let _ = socket2::SockRef::from(&*raw).set_linger(Some(Duration::ZERO));
+        }
+        *self = Self::Closed;
+    }
+
+    fn raw(&mut self) -> Option<&mut TcpStream> {
+        match self {
+            Self::Plain(s) => Some(s),
+            Self::Tls(s) => Some(s.get_mut().0.get_mut()),
+            Self::Closed => None,
+        }
+    }
+
     /// Takes the plain connection out, for a handshake.
     pub(super) fn take_plain(&mut self) -> Option<TcpStream> {
         match std::mem::replace(self, Self::Closed) {

@@ -44,6 +44,9 @@ impl Session {
         if !self.server.queue.accepts_mail() {
             return Ok(self.reply(replies::NO_RESOURCES));
         }
+        if let Some(refusal) = self.attribution_refusal(mail.from.as_ref()) {
+            return self.refuse(refusal).await;
+        }
         self.messages_begun += 1;
         if self.log.enabled() {
             let now = crate::log::time::exchange_utc(std::time::SystemTime::now());
@@ -90,8 +93,8 @@ impl Session {
         if transaction.envelope.recipients.len() >= self.connector.config.max_recipients_per_message {
             return self.refuse(replies::TOO_MANY_RECIPIENTS.into()).await;
         }
-        if !self.may_receive(&address) {
-            return self.refuse(replies::unable_to_relay(self.connector.config.reply_profile).into()).await;
+        if let Some(refusal) = self.recipient_refusal(&address) {
+            return self.refuse(refusal).await;
         }
         if let Some(transaction) = &mut self.transaction {
             transaction.envelope.recipients.push(Recipient {
@@ -106,7 +109,7 @@ impl Session {
     /// Never an open relay by accident: a recipient outside the accepted domains needs a
     /// connector that says so, and an address that asks the next hop to relay onward counts as
     /// outside whatever stands behind its `@`.
-    fn may_receive(&self, address: &Address) -> bool {
+    pub(super) fn may_receive(&self, address: &Address) -> bool {
         if self.connector.config.accept_any_recipient {
             return true;
         }

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::config::{AcceptedDomain, AcceptedDomainType, Host, LmtpTarget, Routing, SendConnector, Space};
+use crate::config::{
+    AcceptedDomain, AcceptedDomainType, DomainPattern, Host, LmtpTarget, Routing, SendConnector, Space,
+};
 use crate::smtp::Address;
 
 use super::accepted::{lower, suffixes};
+use super::stand_in::{StandIn, StandInRoutes};
 
 /// Where a delivery queue sends: with the connector's name, its identity.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -41,44 +44,89 @@ pub struct RouteTable {
     exact: HashMap<String, Vec<Entry>>,
     with_subdomains: HashMap<String, Vec<Entry>>,
     any: Vec<Entry>,
+    /// Of an `[eop]` instance; `--` is then kept apart, in the two maps below.
+    stand_in: Option<Box<StandIn>>,
+    accepted_exact: HashMap<String, Vec<Entry>>,
+    accepted_with_subdomains: HashMap<String, Vec<Entry>>,
 }
 
 #[derive(Debug, Clone)]
-struct Entry {
+pub(super) struct Entry {
     cost: u8,
-    connector: Arc<SendConnector>,
+    pub(super) connector: Arc<SendConnector>,
 }
 
 impl RouteTable {
     /// Indexes `connectors`; `accepted` is what `--` stands for.
     pub fn new(connectors: &[SendConnector], accepted: &[AcceptedDomain]) -> Self {
-        let mut table = Self::default();
+        Self::with_stand_in(connectors, accepted, None)
+    }
+
+    /// The same for an instance that may stand in for Exchange Online. That chooses a connector for
+    /// the exact domain, then one for all accepted domains, then one with a wildcard
+    /// (exchange-edge.md 8.1).
+    pub fn with_stand_in(
+        connectors: &[SendConnector],
+        accepted: &[AcceptedDomain],
+        stand_in: Option<StandInRoutes>,
+    ) -> Self {
+        let apart = stand_in.is_some();
+        let stand_in = stand_in.map(|routes| Box::new(StandIn::new(routes, accepted)));
+        let mut table = Self { stand_in, ..Self::default() };
         for connector in connectors.iter().filter(|c| c.enabled) {
             let connector = Arc::new(connector.clone());
+            if let Some(stand_in) = &mut table.stand_in
+                && connector.route_all_messages_via_on_premises
+            {
+                stand_in.on_premises.push(Entry { cost: 1, connector: Arc::clone(&connector) });
+            }
             for space in &connector.address_spaces {
                 let entry = Entry { cost: space.cost, connector: Arc::clone(&connector) };
                 match &space.space {
                     Space::Any => table.any.push(entry),
-                    Space::Domain(pattern) => table.add(pattern.name(), pattern.with_subdomains(), entry),
+                    Space::Domain(pattern) => table.add(pattern, false, entry),
                     Space::AcceptedDomains => {
                         let ours = accepted.iter().filter(|d| d.kind != AcceptedDomainType::ExternalRelay);
                         for d in ours {
-                            table.add(d.domain.name(), d.domain.with_subdomains(), entry.clone());
+                            table.add(&d.domain, apart, entry.clone());
                         }
                     }
                 }
             }
         }
         let lists = table.exact.values_mut().chain(table.with_subdomains.values_mut());
+        let lists = lists.chain(table.accepted_exact.values_mut());
+        let lists = lists.chain(table.accepted_with_subdomains.values_mut());
         for list in lists.chain(std::iter::once(&mut table.any)) {
             list.sort_by(|a, b| (a.cost, &a.connector.name).cmp(&(b.cost, &b.connector.name)));
         }
         table
     }
 
-    fn add(&mut self, name: &str, with_subdomains: bool, entry: Entry) {
-        let map = if with_subdomains { &mut self.with_subdomains } else { &mut self.exact };
-        map.entry(name.to_owned()).or_default().push(entry);
+    fn add(&mut self, pattern: &DomainPattern, apart: bool, entry: Entry) {
+        let map = match (pattern.with_subdomains(), apart) {
+            (false, false) => &mut self.exact,
+            (true, false) => &mut self.with_subdomains,
+            (false, true) => &mut self.accepted_exact,
+            (true, true) => &mut self.accepted_with_subdomains,
+        };
+        map.entry(pattern.name().to_owned()).or_default().push(entry);
+    }
+
+    /// The same as [`decide`](Self::decide), for a message that came in over the receive connector
+    /// `source`.
+    pub fn decide_from(&self, source: &str, recipient: &Address, size: u64) -> Decision {
+        let Some(stand_in) = &self.stand_in else { return self.decide(recipient, size) };
+        let domain = lower(recipient.domain());
+        if (stand_in.has_mailbox)(recipient) {
+            return via(&stand_in.mailboxes, &domain);
+        }
+        let outward = stand_in.is_outward(source, &domain);
+        let mut through = stand_in.on_premises.iter().filter(|_| outward);
+        match through.find(|entry| size <= entry.connector.max_message_size) {
+            Some(entry) => via(&entry.connector, &domain),
+            None => self.decide(recipient, size),
+        }
     }
 
     /// The connector and next hop for `recipient` of a message of `size` bytes.
@@ -88,10 +136,7 @@ impl RouteTable {
         for entry in self.matching(&domain) {
             let limit = entry.connector.max_message_size;
             if size <= limit {
-                return Decision::Via {
-                    next_hop: NextHop { domain: next_hop_domain(&entry.connector, &domain) },
-                    connector: Arc::clone(&entry.connector),
-                };
+                return via(&entry.connector, &domain);
             }
             largest = largest.max(Some(limit));
         }
@@ -103,7 +148,17 @@ impl RouteTable {
     fn matching<'a>(&'a self, domain: &'a str) -> impl Iterator<Item = &'a Entry> {
         let exact = self.exact.get(domain).into_iter().flatten();
         let parents = suffixes(domain).filter_map(|s| self.with_subdomains.get(s)).flatten();
-        exact.chain(parents).chain(&self.any)
+        // Both are empty but for a stand-in.
+        let ours = self.accepted_exact.get(domain).into_iter().flatten();
+        let below = suffixes(domain).filter_map(|s| self.accepted_with_subdomains.get(s)).flatten();
+        exact.chain(ours).chain(below).chain(parents).chain(&self.any)
+    }
+}
+
+fn via(connector: &Arc<SendConnector>, domain: &str) -> Decision {
+    Decision::Via {
+        next_hop: NextHop { domain: next_hop_domain(connector, domain) },
+        connector: Arc::clone(connector),
     }
 }
 
@@ -173,6 +228,7 @@ mod tests {
             protocol_logging: ProtocolLogging::None,
             trusted: false,
             enabled: true,
+            route_all_messages_via_on_premises: false,
         }
     }
 

@@ -140,6 +140,7 @@ impl Session {
             tls_peer_name: self.peer_name(),
             tls_verified: self.verified,
             no_tls_reason: self.no_tls_reason.take(),
+            attribution: None,
             messages: self.messages,
             bytes: self.bytes,
             outcome: outcome.to_owned(),

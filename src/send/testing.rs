@@ -38,6 +38,7 @@ pub(crate) fn connector(tls: SendTls) -> SendConnector {
         protocol_logging: ProtocolLogging::Verbose,
         trusted: false,
         enabled: true,
+        route_all_messages_via_on_premises: false,
     }
 }
 

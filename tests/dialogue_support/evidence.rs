@@ -18,13 +18,11 @@ pub(crate) fn eventually(mut found: impl FnMut() -> Result<(), String>) -> Resul
     }
 }
 
-/// The messages in the Maildir of an address.
+/// The messages in the Maildir of an address, be it a connector's or a cloud mailbox.
 pub(crate) fn messages(dir: &Path, address: &str) -> Vec<Vec<u8>> {
     let (user, domain) = address.split_once('@').unwrap_or((address, ""));
-    files(&dir.join("mail").join(domain).join(user).join("new"))
-        .into_iter()
-        .filter_map(|path| std::fs::read(path).ok())
-        .collect()
+    let maildirs = ["mail", "spool/eop"].map(|root| dir.join(root).join(domain).join(user).join("new"));
+    maildirs.iter().flat_map(|maildir| files(maildir)).filter_map(|path| std::fs::read(path).ok()).collect()
 }
 
 /// The lines of a message's header, unfolded. In a Maildir lines end in LF, those of a binary

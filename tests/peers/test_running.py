@@ -278,6 +278,9 @@ class Lab(PeerTest):
         # The organisation's mail comes in to the mailbox server; what goes out ends behind EOP.
         self.assertEqual([h["to"] for h in inbound["hops"]], ["EOP stand-in", "edge", "mailbox server"])
         self.assertEqual([h["to"] for h in outbound["hops"]], ["mailbox server", "edge", "EOP stand-in"])
+        # Whose mail each is, as the stand-in saw it.
+        self.assertRegex(inbound["hops"][0]["attribution"], "^Incoming: the session has no TLS")
+        self.assertRegex(outbound["hops"][2]["attribution"], "^Originating, .*'edge.contoso.com', may relay")
 
     def test_it_stays_until_interrupted_and_leaves_nothing(self):
         temporary = self.base / "tmp"

@@ -10,6 +10,18 @@ pub(super) fn check(report: &Report, draft: &Draft<'_>) {
         there_is_a_name_to_verify(report, entry);
         credentials_go_over_tls(report, entry);
         accepted_domains_exist(report, draft, entry);
+        centralised_transport_is_exchange_onlines(report, draft, entry);
+    }
+}
+
+fn centralised_transport_is_exchange_onlines(
+    report: &Report,
+    draft: &Draft<'_>,
+    entry: &Entry<'_, SendConnector>,
+) {
+    const KEY: &str = "route_all_messages_via_on_premises";
+    if entry.value.route_all_messages_via_on_premises && draft.eop.is_none() && !draft.top.is_set("eop") {
+        report.warn(entry.table.at(KEY), format!("`{KEY}` has no effect without [eop]"));
     }
 }
 

@@ -1,12 +1,14 @@
 //! `[eop]`.
 
+use super::fault::fault;
 use super::filters::addresses;
-use crate::config::eop::{Eop, EopFault, EopInboundConnector, FaultAt};
+use crate::config::eop::{Eop, EopInboundConnector};
 use crate::config::schema;
 use crate::config::table::Table;
 use crate::config::value::{self, quoted};
 
-pub(super) fn eop(t: &Table<'_>) -> Eop {
+/// `certificates` are the names that a fault may refer to.
+pub(super) fn eop(t: &Table<'_>, certificates: &[String]) -> Eop {
     if !t.is_set("tenant") {
         t.missing("tenant", "the name in front of `.mail.protection.outlook.com`");
     }
@@ -19,7 +21,7 @@ pub(super) fn eop(t: &Table<'_>) -> Eop {
         on_premises_recipients: addresses(t, "on_premises_recipients"),
         directory_edge_blocking: t.flag("directory_edge_blocking", true),
         inbound_connectors: inbound_connectors(t),
-        faults: t.tables("faults", &schema::EOP_FAULTS).iter().map(fault).collect(),
+        faults: t.tables("faults", &schema::EOP_FAULTS).iter().map(|t| fault(t, certificates)).collect(),
     }
 }
 
@@ -66,44 +68,4 @@ fn inbound_connectors(t: &Table<'_>) -> Vec<EopInboundConnector> {
         });
     }
     list
-}
-
-fn fault(t: &Table<'_>) -> EopFault {
-    if !t.is_set("reply") {
-        t.missing("reply", "the line to answer with");
-    }
-    if !["recipient", "sender", "at"].iter().any(|key| t.is_set(key)) {
-        t.missing("recipient", "this, `sender` or `at` tells when the fault strikes");
-    }
-    let by_default = match (t.is_set("recipient"), t.is_set("sender")) {
-        (true, _) => FaultAt::Rcpt,
-        _ => FaultAt::Mail,
-    };
-    EopFault {
-        recipient: t.parsed("recipient", "an address with `*` for any text", value::words),
-        sender: t.parsed("sender", "an address with `*` for any text", value::words),
-        at: t.choice(
-            "at",
-            by_default,
-            &[
-                ("connect", FaultAt::Connect),
-                ("ehlo", FaultAt::Ehlo),
-                ("mail", FaultAt::Mail),
-                ("rcpt", FaultAt::Rcpt),
-                ("data", FaultAt::Data),
-            ],
-        ),
-        reply: t.parsed("reply", "a reply line", reply).unwrap_or_default(),
-        times: u32::try_from(t.number("times", 0, (0, 1_000_000), None)).unwrap_or(0),
-    }
-}
-
-fn reply(text: &str) -> Result<String, String> {
-    let bytes = text.as_bytes();
-    let code = matches!(bytes, [b'4' | b'5', b'0'..=b'9', b'0'..=b'9', b' ', _, ..]);
-    if code && bytes.iter().all(|b| (0x20..0x7F).contains(b)) && bytes.len() <= 510 {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("{} is no refusal such as \"451 4.7.500 Server busy\"", quoted(text)))
-    }
 }

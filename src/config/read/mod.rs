@@ -4,8 +4,10 @@
 //! result may be used is decided once, at the end, by whether anything was noted.
 
 mod eop;
+mod fault;
 mod filters;
 mod general;
+mod online;
 mod receive;
 mod send;
 
@@ -53,13 +55,17 @@ impl Draft<'_> {
         fn values<T>(entries: Vec<Entry<'_, T>>) -> Vec<T> {
             entries.into_iter().map(|entry| entry.value).collect()
         }
+        let mut accepted_domains = values(self.accepted_domains);
+        if let Some(eop) = &self.eop {
+            online::accepted_domains(eop, &mut accepted_domains);
+        }
         Config {
             path,
             server: self.server.value,
             admin: self.admin.map(|entry| entry.value),
             certificates: values(self.certificates),
             tls: self.tls.value,
-            accepted_domains: values(self.accepted_domains),
+            accepted_domains,
             receive_connectors: values(self.receive_connectors),
             send_connectors: values(self.send_connectors),
             transport: self.transport.value,
@@ -134,22 +140,36 @@ pub(super) fn read<'a>(report: &'a Report, documents: &'a [Document<'a>]) -> Opt
         .into_iter()
         .filter_map(general::accepted_domain)
         .collect();
-    let receive = |table| receive::connector(table, &server.value, &tls.value);
-    let send = |table| send::connector(table, &server.value, &accepted_domains);
+    let certificates: Vec<_> =
+        tops.all("certificates", &schema::CERTIFICATES).into_iter().map(general::certificate).collect();
+    let names: Vec<String> = certificates.iter().map(|c| c.value.name.clone()).collect();
+    let eop = tops.single("eop", &schema::EOP).map(|table| eop::eop(&table, &names));
+    let receive = |table| {
+        let mut entry = receive::connector(table, &server.value, &tls.value);
+        if eop.is_some() {
+            online::receive(&entry.table, &mut entry.value);
+        }
+        entry
+    };
+    let send = |table| {
+        let mut entry = send::connector(table, &server.value, &accepted_domains);
+        if eop.is_some() {
+            online::send(&entry.table, &mut entry.value, &certificates);
+        }
+        entry
+    };
+    let receive_connectors =
+        tops.all("receive_connectors", &schema::RECEIVE).into_iter().map(receive).collect();
+    let send_connectors = tops.all("send_connectors", &schema::SEND).into_iter().map(send).collect();
+    let mut transport = general::transport(tops.single_or_empty("transport", &schema::TRANSPORT)?);
+    if eop.is_some() {
+        online::transport(&mut transport);
+    }
     Some(Draft {
         admin: tops.single("admin", &schema::ADMIN).map(general::admin),
-        certificates: tops
-            .all("certificates", &schema::CERTIFICATES)
-            .into_iter()
-            .map(general::certificate)
-            .collect(),
-        receive_connectors: tops
-            .all("receive_connectors", &schema::RECEIVE)
-            .into_iter()
-            .map(receive)
-            .collect(),
-        send_connectors: tops.all("send_connectors", &schema::SEND).into_iter().map(send).collect(),
-        transport: general::transport(tops.single_or_empty("transport", &schema::TRANSPORT)?),
+        receive_connectors,
+        send_connectors,
+        transport,
         logging: general::logging(&tops.single_or_empty("logging", &schema::LOGGING)?),
         dns: general::dns(&tops.single_or_empty("dns", &schema::DNS)?),
         connection_filter: filters::connection(
@@ -159,7 +179,8 @@ pub(super) fn read<'a>(report: &'a Report, documents: &'a [Document<'a>]) -> Opt
             &tops.single_or_empty("recipient_filter", &schema::RECIPIENT_FILTER)?,
         ),
         sender_filter: filters::sender(&tops.single_or_empty("sender_filter", &schema::SENDER_FILTER)?),
-        eop: tops.single("eop", &schema::EOP).map(|table| eop::eop(&table)),
+        certificates,
+        eop,
         server,
         tls,
         accepted_domains,

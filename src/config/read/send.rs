@@ -68,6 +68,7 @@ pub(super) fn connector<'a>(
         protocol_logging: protocol_logging(&t),
         trusted: t.flag("trusted", inward),
         enabled: t.flag("enabled", true),
+        route_all_messages_via_on_premises: t.flag("route_all_messages_via_on_premises", false),
     };
     Entry { value, table: t }
 }
