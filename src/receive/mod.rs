@@ -2,6 +2,7 @@
 
 mod connector;
 mod data;
+mod ending;
 mod gather;
 mod incoming;
 mod replies;

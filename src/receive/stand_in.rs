@@ -7,8 +7,9 @@ use crate::config::{FaultAction, FaultAt};
 use crate::eop::{Shown, Strike};
 use crate::smtp::{Address, Command, ForwardPath};
 
+use super::ending::Ended;
 use super::replies::{self, ReplyLine};
-use super::session::{Ended, Flow, ROOM, Session};
+use super::session::{Flow, ROOM, Session};
 
 /// A TLS alert, fatal, `handshake_failure` (RFC 8446 section 6), in a record of its own.
 const HANDSHAKE_FAILURE: [u8; 7] = [21, 3, 1, 0, 2, 2, 40];

@@ -3,8 +3,9 @@
 use crate::config::ReceiveTls;
 use crate::tls::{CertificateProblem, Side, judge_client};
 
+use super::ending::Ended;
 use super::replies;
-use super::session::{Ended, Flow, Session, TlsState};
+use super::session::{Flow, Session, TlsState};
 use super::stream::Stream;
 
 /// Status words of the `TlsDomainCapabilities` line (exchange-edge.md 4.2).
