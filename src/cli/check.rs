@@ -97,6 +97,16 @@ fn write_summary(config: &Config, s: &mut String) -> std::fmt::Result {
         }
     }
 
+    if let Some(eop) = &config.eop {
+        writeln!(s, "\nStand-in for Exchange Online, tenant {}", eop.tenant)?;
+        let (mailboxes, faults) = (eop.mailboxes.len(), eop.faults.len());
+        writeln!(
+            s,
+            "  {mailboxes} cloud mailboxes, {} inbound connectors, {faults} faults",
+            eop.inbound_connectors.len()
+        )?;
+    }
+
     if config.certificates.is_empty() {
         writeln!(s, "\nCertificates: none, so a self-signed one is made and kept in the spool")?;
     } else {

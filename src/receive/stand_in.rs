@@ -67,6 +67,8 @@ impl Session {
 
     async fn commit(&mut self, strike: Strike, last_word: bool) -> std::io::Result<Option<Flow>> {
         self.log.info(&strike.text, "Fault");
+        // Who looks for a silence's reason should find it while it lasts.
+        self.log.flush();
         let gone = |session: &mut Self| {
             session.ended = Some(Ended::Closed("fault"));
             Err(std::io::ErrorKind::ConnectionAborted.into())
@@ -112,11 +114,16 @@ impl Session {
         }
     }
 
-    /// Whether the handshake is to fail. The client, which waits for ours, is told so.
+    /// Whether the handshake is to fail. The client's hello is answered by a refusal.
     pub(super) async fn breaks_handshake(&mut self) -> std::io::Result<bool> {
         let broken =
             self.eop.as_ref().and_then(|visit| visit.handshake()) == Some(&FaultAction::BrokenHandshake);
         if broken {
+            // A client takes what comes before its hello for an intruder's.
+            if self.fill(ROOM).await? == Flow::Close {
+                self.flush().await?;
+                return Ok(true);
+            }
             self.stream.write_all(&HANDSHAKE_FAILURE).await?;
             self.no_tls_reason = Some("fault: the handshake was refused".to_owned());
             self.ended = Some(Ended::Closed("fault"));
