@@ -244,8 +244,7 @@ impl SessionLog {
     /// Forgets the lines not handed over yet, and all later ones.
     pub fn discard(&mut self) {
         if let Some(lines) = &mut self.lines {
-            lines.buffer.clear();
-            lines.buffered = 0;
+            lines.empty();
         }
         self.lines = None;
     }
@@ -332,13 +331,18 @@ impl Lines {
     fn flush(&mut self) {
         if self.buffered > 0 {
             self.log.writer.submit(&self.buffer, self.buffered);
-            self.buffer.clear();
-            // Most flushes come before a wait, and thousands of sessions may be waiting.
-            let spare = std::mem::take(&mut self.buffer);
-            // An error means that the thread is ending.
-            let _ = SPARE.try_with(|cell| cell.set(spare));
-            self.buffered = 0;
+            self.empty();
         }
+    }
+
+    /// Forgets what is in the buffer and gives it to the thread: most calls come before a wait, and
+    /// thousands of sessions may be waiting.
+    fn empty(&mut self) {
+        self.buffered = 0;
+        let mut spare = std::mem::take(&mut self.buffer);
+        spare.clear();
+        // An error means that the thread is ending.
+        let _ = SPARE.try_with(|cell| cell.set(spare));
     }
 }
 
