@@ -20,3 +20,4 @@ pub mod send;
 pub mod shutdown;
 pub mod smtp;
 pub mod tls;
+pub mod validate;

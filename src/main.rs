@@ -67,6 +67,13 @@ enum Command {
     /// What sessions use which TLS.
     #[command(subcommand)]
     Tls(TlsCommand),
+    /// Do what Exchange Online does to validate a connector, from here, over a send connector.
+    Validate {
+        #[command(flatten)]
+        config: ConfigArg,
+        #[command(flatten)]
+        validate: cli::ValidateArgs,
+    },
     /// Ask a running relay for its banner; exit 0 if it answers.
     Healthcheck(ConfigArg),
 }
@@ -112,6 +119,7 @@ fn main() -> ExitCode {
             cli::lab(&lab)
         }
         Command::Tls(TlsCommand::Report { config, report }) => cli::tls_report(&report, &config.config),
+        Command::Validate { config, validate } => cli::validate_command(&validate, &config.config),
         Command::Healthcheck(file) => cli::healthcheck(&file.config),
     }
 }

@@ -264,16 +264,6 @@ fn host_and_port(host: &Host, port: u16) -> String {
     }
 }
 
-fn send_tls_word(tls: SendTls) -> &'static str {
-    match tls {
-        SendTls::Off => "off",
-        SendTls::Opportunistic => "opportunistic",
-        SendTls::Required => "required",
-        SendTls::ValidateCertificate => "validate_certificate",
-        SendTls::ValidateDomain => "validate_domain",
-    }
-}
-
 fn send_tls(connector: &SendConnector) -> String {
     if matches!(connector.routing, Routing::Maildir(_)) {
         return "not involved".into();
@@ -342,7 +332,7 @@ fn json_summary(config: &Config) -> Value {
             "enabled": c.enabled,
             "address_spaces": spaces.collect::<Vec<_>>(),
             "next_hops": next_hops(c),
-            "tls": send_tls_word(c.tls),
+            "tls": c.tls.as_str(),
             "tls_domain": c.tls_domain.as_ref().map(ToString::to_string),
         })
     });

@@ -7,6 +7,7 @@ mod lab;
 mod lint;
 mod run;
 mod tls_report;
+mod validate;
 
 pub use check::check;
 pub use explain::{ExplainArgs, explain_command};
@@ -15,3 +16,4 @@ pub use lab::{LabArgs, lab};
 pub use lint::lint;
 pub use run::run;
 pub use tls_report::{TlsReportArgs, tls_report};
+pub use validate::{ValidateArgs, validate_command};

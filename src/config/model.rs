@@ -260,6 +260,19 @@ pub enum SendTls {
     ValidateDomain,
 }
 
+impl SendTls {
+    /// As the configuration spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Opportunistic => "opportunistic",
+            Self::Required => "required",
+            Self::ValidateCertificate => "validate_certificate",
+            Self::ValidateDomain => "validate_domain",
+        }
+    }
+}
+
 /// An address space of a send connector: what it routes, at which cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressSpace {
@@ -412,6 +425,16 @@ pub struct SendConnector {
     /// Of an `[eop]` instance: mail of cloud senders to the internet goes this way (Exchange's
     /// centralised mail transport).
     pub route_all_messages_via_on_premises: bool,
+}
+
+impl SendConnector {
+    /// The TLS rule in force: one with credentials needs TLS whatever it says.
+    pub fn effective_tls(&self) -> SendTls {
+        match self.tls {
+            SendTls::Off | SendTls::Opportunistic if self.auth.is_some() => SendTls::Required,
+            rule => rule,
+        }
+    }
 }
 
 /// `[transport]`: Exchange's queue timers.

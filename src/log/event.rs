@@ -62,6 +62,8 @@ pub struct SessionEvent {
     pub no_tls_reason: Option<String>,
     /// Whose mail the stand-in for Exchange Online took it to be; none elsewhere.
     pub attribution: Option<String>,
+    /// A message in it validates a connector: Exchange Online's or `gatepost validate`'s.
+    pub validation: bool,
     /// Messages accepted (in) or delivered (out).
     pub messages: u64,
     /// Bytes of message content.
@@ -91,6 +93,7 @@ impl SessionEvent {
             tls_verified = self.tls_version.map(|_| self.tls_verified),
             no_tls_reason = self.no_tls_reason,
             attribution = self.attribution,
+            validation = self.validation.then_some(true),
             messages = self.messages,
             bytes = self.bytes,
             outcome = self.outcome,

@@ -19,6 +19,7 @@ fn event() -> SessionEvent {
         tls_verified: true,
         no_tls_reason: None,
         attribution: None,
+        validation: false,
         messages: 1,
         bytes: 2048,
         outcome: "closed by the peer".into(),
@@ -56,6 +57,12 @@ fn captured(json: bool, event: &SessionEvent) -> String {
         tracing::subscriber::with_default(builder.without_time().finish(), emit);
     }
     String::from_utf8(memory.0.lock().unwrap().clone()).unwrap()
+}
+
+#[test]
+fn a_validation_is_marked() {
+    let text = captured(false, &SessionEvent { validation: true, ..event() });
+    assert!(text.contains(" tls_verified=true validation=true messages=1 "), "{text}");
 }
 
 #[test]

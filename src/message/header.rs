@@ -12,6 +12,8 @@ use crate::smtp::ascii::is_printable;
 pub const MAX_MESSAGE_ID: usize = 1000;
 /// Longest subject kept, in bytes (RFC 5322 section 2.1.1).
 pub const MAX_SUBJECT: usize = 998;
+/// How the local part of a connector validation's sender begins (exchange-edge.md 8.3).
+pub const VALIDATION_SENDER: &str = "O365ConnectorValidation";
 /// How much of one field's raw value is held: enough for the two above with their folding, and
 /// for any `by` clause a mail server writes.
 const MAX_VALUE: usize = 4096;
@@ -40,6 +42,9 @@ pub struct HeaderFacts {
     pub subject: Option<String>,
     /// There is a `From` field.
     pub has_from: bool,
+    /// The first `From` is Exchange Online's or `gatepost validate`'s, which validate a connector
+    /// (exchange-edge.md 8.3).
+    pub validation: bool,
     /// There is a `Date` field.
     pub has_date: bool,
     /// Some byte of the header is not ASCII (RFC 6532).
@@ -66,6 +71,7 @@ enum Field {
     Received,
     MessageId,
     Subject,
+    From,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -284,8 +290,10 @@ impl HeaderScanner {
             Some(Field::MessageId)
         } else if is(b"subject") && self.facts.subject.is_none() {
             Some(Field::Subject)
+        } else if is(b"from") && !self.facts.has_from {
+            self.facts.has_from = true;
+            Some(Field::From)
         } else {
-            self.facts.has_from |= is(b"from");
             self.facts.has_date |= is(b"date");
             None
         };
@@ -304,6 +312,7 @@ impl HeaderScanner {
             }
             Some(Field::MessageId) => self.facts.message_id = clean_id(&self.value),
             Some(Field::Subject) => self.facts.subject = Some(unfold(&self.value, MAX_SUBJECT)),
+            Some(Field::From) => self.facts.validation = is_validation(&self.value),
         }
         self.value.clear();
     }
@@ -315,6 +324,15 @@ fn to_line_end(rest: &[u8]) -> (&[u8], bool) {
         Some(end) => (&rest[..=end], true),
         None => (rest, false),
     }
+}
+
+/// Whether the address in a `From` value is that of a connector validation: what counts is how its
+/// local part begins, for Exchange Online's domain differs.
+fn is_validation(value: &[u8]) -> bool {
+    let address = memchr::memrchr(b'<', value).map_or(value, |at| &value[at + 1..]).trim_ascii_start();
+    address
+        .get(..VALIDATION_SENDER.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(VALIDATION_SENDER.as_bytes()))
 }
 
 /// A Message-ID as logs and the 250 reply may carry it.

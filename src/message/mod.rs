@@ -8,4 +8,6 @@ pub mod trace;
 
 pub use envelope::{Envelope, Recipient};
 pub use firewall::HeaderFirewall;
-pub use header::{HeaderFacts, HeaderProgress, HeaderScanner, MAX_MESSAGE_ID, MAX_SUBJECT};
+pub use header::{
+    HeaderFacts, HeaderProgress, HeaderScanner, MAX_MESSAGE_ID, MAX_SUBJECT, VALIDATION_SENDER,
+};

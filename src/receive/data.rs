@@ -169,6 +169,9 @@ impl Session {
             Ok(arrived) => arrived,
             Err(error) => return Ok(self.not_stored(&error)),
         };
+        if arrived.header.validation {
+            self.note_validation();
+        }
         let config = &self.connector.config;
         let local = config.max_local_hop_count;
         let looping = arrived.header.received as usize > config.max_hop_count
@@ -209,6 +212,22 @@ impl Session {
         self.messages += 1;
         self.bytes += size;
         Ok(self.reply(&reply))
+    }
+
+    /// Somebody validates a connector and will want to know what arrived. The sender proves nothing,
+    /// so nothing depends on it.
+    fn note_validation(&mut self) {
+        self.validation = true;
+        let tls = self.tls.as_ref().map(|tls| &tls.facts);
+        let shown = tls.and_then(crate::tls::TlsFacts::peer_certificate);
+        tracing::info!(
+            connector = self.connector.config.name,
+            peer = %self.peer,
+            helo = self.helo.as_deref(),
+            tls_version = tls.map_or("none", |tls| tls.version.as_str()),
+            client_certificate = shown.as_ref().and_then(|leaf| leaf.first_name()),
+            "a connector is being validated: its test message arrived"
+        );
     }
 
     /// The message is not on disk: the client keeps it and tries again.

@@ -64,6 +64,7 @@ impl Session {
             }),
             no_tls_reason: self.no_tls_reason,
             attribution: self.eop.as_ref().and_then(|visit| visit.decided()).map(str::to_owned),
+            validation: self.validation,
             messages: self.messages,
             bytes: self.bytes,
             outcome: match ended {

@@ -72,6 +72,8 @@ pub(super) struct Session {
     pub(super) no_tls_reason: Option<String>,
     /// Where the instance stands in for Exchange Online.
     pub(super) eop: Option<Box<Visit>>,
+    /// A message in it validates a connector.
+    pub(super) validation: bool,
 }
 
 /// What the handshake of this session came to.
@@ -120,6 +122,7 @@ impl Session {
             ended: None,
             no_tls_reason: None,
             eop: None,
+            validation: false,
         }
     }
 

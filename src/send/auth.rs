@@ -147,7 +147,7 @@ impl Opening<'_> {
 }
 
 /// Read for each session, so that a changed password needs no reload.
-pub(super) async fn read_secret(file: &Path) -> std::io::Result<String> {
+pub(crate) async fn read_secret(file: &Path) -> std::io::Result<String> {
     let mut text = tokio::fs::read_to_string(file).await?;
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
     Ok(text)

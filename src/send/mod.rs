@@ -28,6 +28,7 @@ mod transaction;
 mod wire;
 mod words;
 
+pub(crate) use auth::read_secret;
 pub use connection::{Connection, MAX_AGE};
 pub use dns::{DnsFailure, Resolver};
 pub use maildir::{deliver_maildir, maildir_path};

@@ -292,13 +292,9 @@ impl Opening<'_> {
         Refused::Final(transient(self.target, reply))
     }
 
-    /// The rule of the connector; one with credentials needs TLS whatever its rule says.
+    /// The rule of the connector.
     pub(super) fn rule(&self) -> SendTls {
-        let config = &self.connector.config;
-        match config.tls {
-            SendTls::Off | SendTls::Opportunistic if config.auth.is_some() => SendTls::Required,
-            rule => rule,
-        }
+        self.connector.config.effective_tls()
     }
 }
 

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Resolver;
-use super::oauth::Tokens;
-use crate::config::{MinTlsVersion, SendConnector, SendTls};
+use super::oauth::{self, Tokens};
+use crate::config::{MinTlsVersion, OAuth2, SendConnector, SendTls};
 use crate::log::{Observers, ProtocolLog};
 use crate::tls::{CertificateStore, ClientTls, Roots, TlsError};
 
@@ -55,6 +55,15 @@ impl ConnectorRuntime {
             hostname: hostname.to_owned(),
             tokens: Tokens::default(),
         })
+    }
+}
+
+impl ConnectorRuntime {
+    /// The initial response of AUTH XOAUTH2, with a token that is good for now; the error says why
+    /// there is none.
+    pub(crate) async fn xoauth2(&self, settings: &OAuth2, resolver: &Resolver) -> Result<String, String> {
+        let (token, _) = self.tokens.token(settings, resolver, &self.roots).await?;
+        Ok(oauth::response(&settings.username, &token))
     }
 }
 

@@ -141,6 +141,7 @@ impl Session {
             tls_verified: self.verified,
             no_tls_reason: self.no_tls_reason.take(),
             attribution: None,
+            validation: false,
             messages: self.messages,
             bytes: self.bytes,
             outcome: outcome.to_owned(),

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use super::open::{Opening, Refused, transient};
 use super::wire::{Broken, Wire};
 use super::words;
-use crate::config::{DomainPattern, SendTls};
+use crate::config::SendTls;
 use crate::log::facts::VERIFIED_NAME;
-use crate::tls::{CertificateProblem, SENDING_CERTIFICATE, TlsFacts, judge_server, judge_server_address};
+use crate::tls::{CertificateProblem, SENDING_CERTIFICATE, judge_server, judge_server_named};
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_mins(1);
@@ -108,7 +108,7 @@ impl Opening<'_> {
             (SendTls::Off | SendTls::Opportunistic | SendTls::Required, _) => return Ok(()),
             (SendTls::ValidateCertificate, _) => judge_server(facts, roots, None, now),
             (SendTls::ValidateDomain, Some(domain)) => judge_server(facts, roots, Some(domain), now),
-            (SendTls::ValidateDomain, None) => self.judge_by_own_name(facts, now),
+            (SendTls::ValidateDomain, None) => judge_server_named(facts, roots, &self.target.tls_name, now),
         };
         match judgement {
             Ok(name) => {
@@ -123,24 +123,6 @@ impl Opening<'_> {
             }
             Err(problem) => Err(self.distrust(&problem).await),
         }
-    }
-
-    /// Without `tls_domain` the peer must be what the target says it is.
-    fn judge_by_own_name(
-        &self,
-        facts: &TlsFacts,
-        now: SystemTime,
-    ) -> Result<Option<String>, CertificateProblem> {
-        let (name, roots) = (self.target.tls_name.trim_matches(['[', ']']), &self.connector.roots);
-        if let Ok(address) = name.parse() {
-            return judge_server_address(facts, roots, address, now);
-        }
-        // A name that is none matches nothing, rather than everything.
-        let pattern = DomainPattern::parse(name).map_err(|e| CertificateProblem {
-            word: "SubjectMismatch",
-            detail: format!("no certificate can carry the name of the next hop: {e}"),
-        })?;
-        judge_server(facts, roots, Some(&pattern), now)
     }
 
     async fn distrust(&mut self, problem: &CertificateProblem) -> Refused {

@@ -71,6 +71,28 @@ pub fn judge_server_address(
     ))
 }
 
+/// Judges a next hop that must be what it is called: a host or domain name, or an address, with or
+/// without brackets.
+pub fn judge_server_named(
+    facts: &TlsFacts,
+    roots: &Roots,
+    name: &str,
+    now: SystemTime,
+) -> Result<Option<String>, CertificateProblem> {
+    let name = name.trim_matches(['[', ']']);
+    if let Ok(address) = name.parse() {
+        return judge_server_address(facts, roots, address, now);
+    }
+    // A name that is none matches nothing, rather than everything.
+    let pattern = DomainPattern::parse(name).map_err(|e| {
+        CertificateProblem::new(
+            "SubjectMismatch",
+            format!("no certificate can carry the name of the next hop: {e}"),
+        )
+    })?;
+    judge_server(facts, roots, Some(&pattern), now)
+}
+
 /// Judges a client now; see [`judge_client_at`].
 pub fn judge_client(
     facts: &TlsFacts,

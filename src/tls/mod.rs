@@ -39,7 +39,8 @@ pub use failure::HandshakeFailure;
 pub use hello::OfferedVersions;
 pub use identity::Identity;
 pub use judge::{
-    CertificateProblem, Purpose, judge_client, judge_client_at, judge_own, judge_server, judge_server_address,
+    CertificateProblem, Purpose, judge_client, judge_client_at, judge_own, judge_server,
+    judge_server_address, judge_server_named,
 };
 pub use names::certificate_name_matches;
 pub use recorded::Recorded;

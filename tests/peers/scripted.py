@@ -32,6 +32,9 @@ class Received:
     login: tuple | None
 
 
+DROP, SILENCE = object(), object()
+
+
 class ScriptedServer:
     """A next hop for one test.
 
@@ -39,13 +42,17 @@ class ScriptedServer:
     auth       mechanisms offered inside TLS: ["PLAIN"], ["LOGIN"]
     lmtp       LHLO, and one reply a recipient behind the data
     keywords   further EHLO keywords
+    answers    stage -> reply in place of the usual one, DROP, or SILENCE (nothing until the client goes).
+               Stages are BANNER, the verbs, HANDSHAKE (to the client's hello; a text is sent in clear)
+               and END (of the message)
     rcpt, final  functions of an address and how often it was asked about before; they return a
                reply, or None for a positive one. `final` is asked once a recipient in LMTP, and
                about the first recipient in SMTP.
     """
 
     def __init__(self, host="127.0.0.1", port=0, tls=None, auth=(), lmtp=False,
-                 keywords=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"), rcpt=None, final=None):
+                 keywords=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"), rcpt=None, final=None, answers=None):
+        self.answers = dict(answers or {})
         self.auth, self.lmtp, self.keywords = list(auth), lmtp, list(keywords)
         self.rcpt, self.final = rcpt or (lambda *_: None), final or (lambda *_: None)
         self.context = None
@@ -127,14 +134,30 @@ class _Conversation:
     def run(self):
         with self.server.lock:
             self.server.connections += 1
-        self.say("220 scripted.test ready")
+        if not self.scripted("BANNER"):
+            self.say("220 scripted.test ready")
         while True:
             line = self.line()
             verb, _, argument = line.partition(" ")
             verb = verb.upper()
+            if self.scripted(verb):
+                continue
             if verb == "QUIT":
                 return self.say("221 2.0.0 bye")
             getattr(self, f"do_{verb.lower()}", self.unknown)(argument)
+
+    def scripted(self, stage):
+        """Answers as the test wants it at this stage; whether it wants anything."""
+        answer = self.server.answers.get(stage)
+        if answer is SILENCE:
+            # What comes tells nothing; its end does.
+            while self.reader.readline():
+                pass
+        if answer in (DROP, SILENCE):
+            raise EOFError
+        if answer is not None:
+            self.say(answer)
+        return answer is not None
 
     def unknown(self, _):
         self.say("500 5.5.2 what?")
@@ -156,6 +179,11 @@ class _Conversation:
 
     def do_starttls(self, _):
         self.say("220 2.0.0 go ahead")
+        if "HANDSHAKE" in self.server.answers:
+            # Not before the client's part: what comes earlier is no answer to it.
+            self.reader.peek(1)
+            self.scripted("HANDSHAKE")
+            raise EOFError
         # Above the plain socket, which stays the server's to close.
         self.connection = self.server.context.wrap_socket(self.connection.dup(), server_side=True)
         self.reader = self.connection.makefile("rb")
@@ -202,6 +230,8 @@ class _Conversation:
             if not line:
                 raise EOFError
             data += line[1:] if line.startswith(b".") else line
+        if self.scripted("END"):
+            return self.reset()
         asked = self.recipients if self.server.lmtp else self.recipients[:1]
         replies = [(address, self.server.ask(self.server.final, "final", address)) for address in asked]
         if self.server.lmtp:

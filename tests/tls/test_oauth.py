@@ -4,13 +4,14 @@ import base64
 import http.server
 import json
 import re
+import subprocess
 import threading
 import unittest
 import urllib.parse
 
 import peers
 from cases import receive, roots, send
-from gatepost import FAST_RETRIES, Dialogue, Gatepost, server
+from gatepost import BINARY, FAST_RETRIES, Dialogue, Gatepost, server
 from hops import Hop, server_context
 
 SECRET = "client secret & more"
@@ -83,14 +84,17 @@ class OAuth(unittest.TestCase):
             self.assertEqual(session.line(), b"")
         return b"535 5.7.3 Authentication unsuccessful\r\n"
 
-    def edge(self, token_port):
+    def parts(self, token_port):
         auth = {"mechanism": "xoauth2", "username": "relay@contoso.test", "client_id": "app",
                 "token_url": f"https://localhost:{token_port}/tenant/oauth2/v2.0/token",
                 "client_secret_file": self.base / "secret", "scope": "https://outlook.test/.default"}
-        parts = [server(), roots(self.ca.path), receive(), FAST_RETRIES,
-                 send(smart_hosts=[f"127.0.0.1:{self.hop.port}"], tls="validate_domain", tls_domain="hop.test",
-                      auth=auth, max_messages_per_connection=1)]
-        return self.enterContext(Gatepost(self.base / self.id().rpartition(".")[2], "\n".join(parts)))
+        return [server(), roots(self.ca.path), receive(), FAST_RETRIES,
+                send(smart_hosts=[f"127.0.0.1:{self.hop.port}"], tls="validate_domain", tls_domain="hop.test",
+                     auth=auth, max_messages_per_connection=1)]
+
+    def edge(self, token_port):
+        text = "\n".join(self.parts(token_port))
+        return self.enterContext(Gatepost(self.base / self.id().rpartition(".")[2], text))
 
     def submit(self, edge, subject):
         with Dialogue(edge.port) as client:
@@ -170,6 +174,31 @@ class OAuth(unittest.TestCase):
             self.refused.clear()
             self.hop.wait_subjects(["later"])
             self.assert_secrets_stay_in(edge)
+
+    def validate(self, token_port):
+        """The finished `gatepost validate`, and its step AUTH."""
+        config = self.base / "validate.toml"
+        config.write_text("\n".join(self.parts(token_port)).replace("{port}", "25"))
+        done = subprocess.run([BINARY, "validate", "-c", config, "Out", "--to", "don@contoso.test", "--json"],
+                              capture_output=True, text=True, timeout=60)
+        self.assertNotIn(SECRET, done.stdout + done.stderr)
+        [step] = [step for task in json.loads(done.stdout)["tasks"] for step in task["steps"] if step["step"] == "auth"]
+        return done, step
+
+    def test_validation_of_a_connector(self):
+        with TokenServer(self.https) as tokens:
+            done, step = self.validate(tokens.port)
+            self.assertEqual((done.returncode, step["detail"]), (0, "XOAUTH2 as relay@contoso.test: 235 2.7.0 welcome"))
+            self.refused.add("all")
+            for self.challenges in (False, True):
+                done, step = self.validate(tokens.port)
+                self.assertEqual((done.returncode, step["result"]), (1, "failed"))
+                self.assertIn("AUTH was refused: 535 5.7.3 Authentication unsuccessful", step["detail"])
+        self.assertEqual([session.problem for session, _ in self.presented if session.problem], [])
+        # Nobody grants tokens any more.
+        done, step = self.validate(tokens.port)
+        self.assertIn("credentials cannot be used: no OAuth 2 token: Connection refused", step["detail"])
+        self.assertEqual(self.tokens(), ["token-1", "token-2", "token-3"])
 
     def test_a_token_server_that_is_down_or_refuses_holds_the_mail(self):
         port = peers.free_port()

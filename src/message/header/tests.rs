@@ -30,6 +30,7 @@ fn a_usual_header() {
             message_id: Some("<id-1@contoso.com>".into()),
             subject: Some("=?utf-8?q?caf=C3=A9?= and more".into()),
             has_from: true,
+            validation: false,
             has_date: true,
             eight_bit: false,
             separator_needed: false,
@@ -56,6 +57,24 @@ fn odd_headers() {
     assert_eq!(scan(b"Subject:\n\nMessage-ID: <x@y>\n").message_id, None, "that line is body");
     assert!(scan("Subject: café\r\n\r\n".as_bytes()).eight_bit);
     assert_eq!(scan(b"Received-SPF: pass\r\nX: y\r\n Received: no\r\n\r\n").received, 0);
+}
+
+#[test]
+fn a_connector_validation_is_known_by_its_sender() {
+    for (from, known) in [
+        ("O365ConnectorValidation@contoso.com", true),
+        ("<o365connectorvalidation@contoso.onmicrosoft.com>", true),
+        ("\"Validation <1>\"\r\n <O365ConnectorValidation2@contoso.com>", true),
+        ("O365ConnectorValidation <ann@contoso.com>", false),
+        ("ann@O365ConnectorValidation.example", false),
+        ("", false),
+    ] {
+        let facts = scan(format!("From: {from}\r\n\r\n").as_bytes());
+        assert_eq!((facts.has_from, facts.validation), (true, known), "{from}");
+    }
+    let second = "From: ann@contoso.com\r\nFrom: O365ConnectorValidation@contoso.com\r\n\r\n";
+    assert!(!scan(second.as_bytes()).validation, "the first one counts");
+    assert!(!scan(b"\r\nFrom: O365ConnectorValidation@contoso.com\r\n").validation, "that is body");
 }
 
 #[test]
@@ -123,7 +142,10 @@ fn naive(content: &[u8], limit: u64) -> HeaderFacts {
             }
             "message-id" if facts.message_id.is_none() => facts.message_id = clean_id(value),
             "subject" if facts.subject.is_none() => facts.subject = Some(unfold(value, MAX_SUBJECT)),
-            "from" => facts.has_from = true,
+            "from" if !facts.has_from => {
+                facts.has_from = true;
+                facts.validation = is_validation(value);
+            }
             "date" => facts.has_date = true,
             _ => {}
         }
@@ -154,6 +176,8 @@ fn content() -> impl Strategy<Value = Vec<u8>> {
         b"\xff\x00",
         b"                 ",
         b"<id@host>",
+        b"O365ConnectorValidation",
+        b"<o365connectorvalidation@x>",
     ];
     let piece = prop::sample::select(PIECES);
     prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
