@@ -150,7 +150,9 @@ impl RouteTable {
         let parents = suffixes(domain).filter_map(|s| self.with_subdomains.get(s)).flatten();
         // Both are empty but for a stand-in.
         let ours = self.accepted_exact.get(domain).into_iter().flatten();
-        let below = suffixes(domain).filter_map(|s| self.accepted_with_subdomains.get(s)).flatten();
+        let apart = Some(&self.accepted_with_subdomains).filter(|map| !map.is_empty());
+        let below =
+            apart.into_iter().flat_map(move |map| suffixes(domain).filter_map(|s| map.get(s))).flatten();
         exact.chain(ours).chain(below).chain(parents).chain(&self.any)
     }
 }
