@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::config::{
-    AcceptedDomainType, Auth, Config, Host, Inspection, LmtpTarget, MinTlsVersion, Problem, ReceiveConnector,
+    AcceptedDomainType, Auth, Config, Inspection, LmtpTarget, MinTlsVersion, Problem, ReceiveConnector,
     ReceiveTls, Routing, SendConnector, SendTls, SmartHost, Space, TrustedRoots,
 };
 
@@ -249,19 +249,12 @@ fn next_hops(connector: &SendConnector) -> Vec<String> {
         Routing::Dns => vec![format!("the MX hosts of the domain, port {}", connector.port)],
         Routing::Maildir(template) => vec![format!("Maildirs {template}")],
         Routing::Lmtp(LmtpTarget::Unix(path)) => vec![format!("LMTP unix:{}", path.display())],
-        Routing::Lmtp(LmtpTarget::Tcp(host, port)) => vec![format!("LMTP {}", host_and_port(host, *port))],
+        Routing::Lmtp(LmtpTarget::Tcp(host, port)) => vec![format!("LMTP {host}:{port}")],
     }
 }
 
 fn smart_host(host: &SmartHost, port: u16) -> String {
-    host_and_port(&host.host, host.port.unwrap_or(port))
-}
-
-fn host_and_port(host: &Host, port: u16) -> String {
-    match host {
-        Host::Name(name) => format!("{name}:{port}"),
-        Host::Address(address) => format!("[{address}]:{port}"),
-    }
+    format!("{}:{}", host.host, host.port.unwrap_or(port))
 }
 
 fn send_tls(connector: &SendConnector) -> String {

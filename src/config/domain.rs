@@ -46,16 +46,19 @@ impl DomainPattern {
 
     /// Whether `domain` (ASCII form, any case) is covered.
     pub fn matches(&self, domain: &str) -> bool {
-        let domain = domain.strip_suffix('.').unwrap_or(domain).as_bytes();
-        let name = self.name.as_bytes();
-        if domain.len() == name.len() {
-            return domain.eq_ignore_ascii_case(name);
-        }
-        self.with_subdomains
-            && domain.len() > name.len()
-            && domain[domain.len() - name.len() - 1] == b'.'
-            && domain[domain.len() - name.len()..].eq_ignore_ascii_case(name)
+        let domain = domain.strip_suffix('.').unwrap_or(domain);
+        domain.eq_ignore_ascii_case(&self.name) || (self.with_subdomains && lies_below(domain, &self.name))
     }
+}
+
+/// Whether `name` is a name below `domain`, and not `domain` itself. Both in ASCII form, in any case,
+/// and without a final dot.
+pub fn lies_below(name: &str, domain: &str) -> bool {
+    let (name, domain) = (name.as_bytes(), domain.as_bytes());
+    let Some((front, end)) = name.len().checked_sub(domain.len()).map(|at| name.split_at(at)) else {
+        return false;
+    };
+    front.last() == Some(&b'.') && end.eq_ignore_ascii_case(domain)
 }
 
 impl fmt::Display for DomainPattern {

@@ -9,6 +9,7 @@ mod domain;
 mod eop;
 mod filters;
 mod glob;
+mod host;
 mod load;
 mod model;
 mod problem;
@@ -22,7 +23,7 @@ mod table;
 mod tests;
 mod value;
 
-pub use domain::{DomainError, DomainPattern, ascii_domain};
+pub use domain::{DomainError, DomainPattern, ascii_domain, lies_below};
 pub use eop::{CLOUD_MAILBOXES, Eop, EopFault, EopInboundConnector, FaultAction, FaultAt};
 pub use filters::{BlockedRange, ConnectionFilter, ListMatch, ListProvider, RecipientFilter, SenderFilter};
 pub use model::*;

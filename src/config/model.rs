@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::domain::DomainPattern;
 use super::eop::Eop;
 use super::filters::{ConnectionFilter, RecipientFilter, SenderFilter};
+pub use super::host::{Host, SmartHost};
 use super::range::IpRange;
 
 /// A whole configuration, checked.
@@ -291,24 +292,6 @@ pub enum Space {
     Any,
     /// `contoso.com` (that domain only) or `*.contoso.com` (with all below).
     Domain(DomainPattern),
-}
-
-/// One host of a smart-host list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SmartHost {
-    /// Name or literal address.
-    pub host: Host,
-    /// Port, when it is given with the host.
-    pub port: Option<u16>,
-}
-
-/// A host by name or address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Host {
-    /// To be resolved.
-    Name(String),
-    /// Literal address, no look-up.
-    Address(IpAddr),
 }
 
 /// Where an LMTP server listens.

@@ -107,16 +107,17 @@ impl IpRange {
         }
     }
 
+    /// Whether the two share an address.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.low.is_ipv4() == other.low.is_ipv4() && self.low <= other.high && other.low <= self.high
+    }
+
     /// Whether the two share an address without one lying inside the other: a configuration
     /// error on one binding.
     pub fn crosses(&self, other: &Self) -> bool {
-        if self.low.is_ipv4() != other.low.is_ipv4() {
-            return false;
-        }
-        let apart = self.high < other.low || other.high < self.low;
         let nested = (self.low <= other.low && other.high <= self.high)
             || (other.low <= self.low && self.high <= other.high);
-        !apart && !nested
+        self.overlaps(other) && !nested
     }
 }
 

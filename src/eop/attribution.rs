@@ -91,7 +91,7 @@ impl StandIn {
         if let Shown::Verified(certificate) = shown
             && let Some((connector, name)) = self.certificate_match(certificate)
         {
-            let relay = if accepted || self.is_registered(name) {
+            let relay = if accepted || self.accepted.hold_certificate_name(name) {
                 Ok(())
             } else {
                 Err(format!("{no_such_domain}, and {name} of the certificate is in none"))

@@ -8,6 +8,7 @@
 mod attribution;
 pub mod catalogue;
 mod directory;
+pub mod errors;
 mod faults;
 mod magic;
 mod replies;
@@ -63,18 +64,6 @@ impl StandIn {
     /// Whether a domain is the tenant's.
     fn is_accepted(&self, domain: &str) -> bool {
         self.accepted.class(domain).is_some()
-    }
-
-    /// Whether a name of a certificate lies in a domain of the tenant's.
-    fn is_registered(&self, certificate_name: &str) -> bool {
-        let mut rest = Some(certificate_name.strip_prefix("*.").unwrap_or(certificate_name));
-        while let Some(name) = rest {
-            if self.is_accepted(name) {
-                return true;
-            }
-            rest = name.split_once('.').map(|(_, parent)| parent);
-        }
-        false
     }
 
     /// The inbound connectors whose addresses a peer has.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::{Attribution, Moment, Shown, StandIn, magic, replies};
-use crate::config::{FaultAction, FaultAt};
+use crate::config::{FaultAction, FaultAt, lies_below};
 use crate::smtp::Address;
 
 /// Recipients of one domain in a transaction (exchange-edge.md 8.10).
@@ -105,8 +105,9 @@ impl Visit {
         recipient: &Address,
         others: impl Iterator<Item = &'a Address>,
     ) -> Option<&'static str> {
-        let own = |name: &str| name.eq_ignore_ascii_case(&self.fqdn) || is_below(name, OWN_NAMES);
-        if own(helo) && !self.cloud {
+        let is = |name: &str| name.eq_ignore_ascii_case(helo);
+        let own = is(&self.fqdn) || is(OWN_NAMES) || lies_below(helo, OWN_NAMES);
+        if own && !self.cloud {
             return Some(replies::BAD_HELO);
         }
         let same = |other: &&Address| other.domain().eq_ignore_ascii_case(recipient.domain());
@@ -181,10 +182,4 @@ fn name(action: &FaultAction) -> String {
         FaultAction::BrokenHandshake => "broken_handshake".into(),
         FaultAction::Certificate(name) => format!("certificate '{name}'"),
     }
-}
-
-fn is_below(name: &str, domain: &str) -> bool {
-    let Some(at) = name.len().checked_sub(domain.len()) else { return false };
-    name.get(at..).is_some_and(|end| end.eq_ignore_ascii_case(domain))
-        && (at == 0 || name.as_bytes().get(at - 1) == Some(&b'.'))
 }

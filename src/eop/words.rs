@@ -1,5 +1,6 @@
 //! What an error is called: as Exchange does, or as Exchange Online does (exchange-edge.md 2.6, 8.4).
 
+use super::errors;
 use crate::queue::dsn;
 use crate::send::{ConnectFailure, Failure, Target, last_error};
 use crate::smtp::Reply;
@@ -21,7 +22,7 @@ impl Words {
             Self::Exchange => last_error(&failure.reply, last),
             Self::ExchangeOnline if needs_starttls(&failure.reply) => {
                 let inner = last_error(&failure.reply, last);
-                format!("450 4.4.101 Proxy session setup failed on Frontend with '{inner}'")
+                errors::proxy_failed(&inner)
             }
             Self::ExchangeOnline => {
                 let error = online(&failure.reply, failure.local);
@@ -35,7 +36,7 @@ impl Words {
     pub fn unresolved(self, reply: &Reply) -> String {
         match self {
             Self::Exchange => reply.to_string(),
-            Self::ExchangeOnline => format!("450 4.4.312 DNS query failed [Message={reply}]"),
+            Self::ExchangeOnline => errors::with_message(errors::DNS_FAILED, &reply.to_string()),
         }
     }
 
@@ -95,27 +96,18 @@ fn needs_starttls(reply: &Reply) -> bool {
 fn online(reply: &Reply, local: bool) -> String {
     let text = reply.to_string();
     if !local {
-        return format!("450 4.4.317 Cannot connect to remote server [Message={text}]");
+        return errors::cannot_connect(&text);
     }
     let dropped = "421 4.4.2 Connection dropped due to ";
     match text.as_str() {
-        "421 4.2.1 Unable to connect" => {
-            "450 4.4.316 Connection refused [Message=Socket error code 10061]".to_owned()
-        }
-        "421 4.4.1 Connection timed out" => "450 4.4.315 Connection timed out".to_owned(),
-        "421 4.4.2 Connection dropped due to SocketError" => {
-            "450 4.4.318 Connection was closed abruptly".to_owned()
-        }
-        "421 4.4.2 Connection dropped due to TimedOut" => {
-            "450 4.4.317 Cannot connect to remote server [Message=SocketError: TimedOut]".to_owned()
-        }
+        "421 4.2.1 Unable to connect" => errors::REFUSED.to_owned(),
+        "421 4.4.1 Connection timed out" => errors::TIMED_OUT.to_owned(),
+        "421 4.4.2 Connection dropped due to SocketError" => errors::DROPPED.to_owned(),
+        "421 4.4.2 Connection dropped due to TimedOut" => errors::cannot_connect("SocketError: TimedOut"),
         _ => match (text.strip_prefix(dropped), text.split_once("Reason:")) {
-            (Some(word), _) => format!("450 4.4.317 Cannot connect to remote server [Message={word}]"),
-            (_, Some((_, word @ "UntrustedRoot"))) => {
-                format!("450 4.4.317 Cannot connect to remote server [Message={word}]")
-            }
-            (_, Some((_, word))) => format!("450 4.7.320 Certificate validation failed [Message={word}]"),
-            (None, None) => format!("451 4.4.397 Error communicating with target host. -> {text}"),
+            (Some(word), _) | (_, Some((_, word @ "UntrustedRoot"))) => errors::cannot_connect(word),
+            (_, Some((_, word))) => errors::with_message(errors::CERTIFICATE_FAILED, word),
+            (None, None) => errors::communicating(&text),
         },
     }
 }

@@ -124,6 +124,16 @@ fn addresses_versions_and_prose_are_no_replies() {
     assert_eq!(explain("550 5.7.1 x at 192.0.2.10:25").len(), 1);
 }
 
+/// What the stand-in for Exchange Online answers must not leave anybody in the dark.
+#[test]
+fn every_refusal_of_the_stand_in_is_known() {
+    for row in crate::eop::catalogue::ROWS {
+        let ((class, subject), detail) = (row.class, row.details.start());
+        let reply = format!("{} {class}.{subject}.{detail} {}", row.code, row.text);
+        assert!(explain(&reply)[0].id.is_some(), "{reply}");
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn any_text_is_explained(text in "\\PC*", tail in "[245]\\d\\d [245]\\.\\d{1,4}\\.\\d{1,4}.{0,9}") {

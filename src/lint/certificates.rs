@@ -7,7 +7,8 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::oid_registry;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::config::{Config, ReceiveTls, Routing, SendConnector, SendTls};
+use crate::config::{Config, ReceiveTls, SendConnector, SendTls};
+use crate::route::AcceptedDomains;
 use crate::tls::{CertificateFacts, CertificateStore, EXPIRES_SOON, Identity, Purpose, Roots, judge_own};
 
 use super::{Findings, eop};
@@ -86,17 +87,11 @@ fn look_out(
         return;
     };
     // Elsewhere a client certificate is a courtesy: nobody asks whose it is.
-    if !with_eop || matches!(connector.routing, Routing::Maildir(_) | Routing::Lmtp(_)) {
+    if !with_eop {
         return;
     }
-    let known = config.accepted_domains.iter().map(|accepted| &accepted.domain);
-    let belongs = identity.facts.all_names().any(|name| {
-        let name = name.strip_prefix("*.").unwrap_or(name).to_ascii_lowercase();
-        known.clone().any(|domain| {
-            domain.matches(&name)
-                || name.strip_suffix(domain.name()).is_some_and(|front| front.ends_with('.'))
-        })
-    });
+    let accepted = AcceptedDomains::new(&config.accepted_domains);
+    let belongs = identity.facts.all_names().any(|name| accepted.hold_certificate_name(name));
     if !belongs && !identity.facts.self_signed {
         findings.add(
             "eop-certificate-name",

@@ -1,8 +1,8 @@
 //! What belongs to Exchange Online: names and addresses (exchange-edge.md 8.6, 8.8).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use crate::config::{Host, IpRange, ReceiveConnector, Routing, SendConnector};
+use crate::config::{Host, IpRange, ReceiveConnector, Routing, SendConnector, lies_below};
 
 /// Names below these are Exchange Online's: worldwide, DNSSEC-signed, US government, China.
 const NAMES: [&str; 4] = [
@@ -12,17 +12,7 @@ const NAMES: [&str; 4] = [
     "mail.protection.partner.outlook.cn",
 ];
 
-/// An address out of each range Exchange Online sends from.
-const SENDERS: [IpAddr; 6] = [
-    IpAddr::V4(Ipv4Addr::new(40, 92, 0, 1)),
-    IpAddr::V4(Ipv4Addr::new(40, 107, 0, 1)),
-    IpAddr::V4(Ipv4Addr::new(52, 100, 0, 1)),
-    IpAddr::V4(Ipv4Addr::new(104, 47, 0, 1)),
-    IpAddr::V6(Ipv6Addr::new(0x2a01, 0x111, 0xf400, 0, 0, 0, 0, 1)),
-    IpAddr::V6(Ipv6Addr::new(0x2a01, 0x111, 0xf403, 0, 0, 0, 0, 1)),
-];
-
-/// The ranges themselves.
+/// Where it sends from, and takes mail.
 const RANGES: [&str; 6] = [
     "40.92.0.0/15",
     "40.107.0.0/16",
@@ -34,15 +24,17 @@ const RANGES: [&str; 6] = [
 
 /// Whether `name` is a host of Exchange Online.
 pub(super) fn is_its_name(name: &str) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    NAMES
-        .iter()
-        .any(|known| name.strip_suffix(known).is_some_and(|front| front.is_empty() || front.ends_with('.')))
+    let name = name.strip_suffix('.').unwrap_or(name);
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known) || lies_below(name, known))
+}
+
+fn ranges() -> impl Iterator<Item = IpRange> {
+    RANGES.iter().filter_map(|range| IpRange::parse(range).ok())
 }
 
 /// Whether `address` is one of Exchange Online's.
 pub(super) fn is_its_address(address: IpAddr) -> bool {
-    RANGES.iter().any(|range| IpRange::parse(range).is_ok_and(|range| range.contains(address)))
+    ranges().any(|range| range.contains(address))
 }
 
 /// Whether a send connector leads to Exchange Online.
@@ -56,7 +48,7 @@ pub(super) fn is_next_hop_of(connector: &SendConnector) -> bool {
 
 /// Whether Exchange Online may connect to a receive connector.
 pub(super) fn reaches(connector: &ReceiveConnector) -> bool {
-    connector.remote_ip_ranges.iter().any(|range| SENDERS.iter().any(|address| range.contains(*address)))
+    connector.remote_ip_ranges.iter().any(|range| ranges().any(|its| range.overlaps(&its)))
 }
 
 #[cfg(test)]
@@ -78,8 +70,11 @@ mod tests {
     }
 
     #[test]
-    fn each_address_lies_in_its_range() {
-        assert!(SENDERS.iter().all(|address| is_its_address(*address)));
+    fn addresses_are_told_by_its_ranges() {
+        assert_eq!(ranges().count(), RANGES.len(), "each can be read");
+        for address in ["40.92.0.1", "40.107.3.4", "52.103.255.255", "104.47.1.2", "2a01:111:f403::1"] {
+            assert!(is_its_address(address.parse().unwrap()), "{address}");
+        }
         assert!(!is_its_address("192.0.2.1".parse().unwrap()));
     }
 }

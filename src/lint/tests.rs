@@ -62,6 +62,7 @@ fn relays_for_strangers() {
     assert_eq!(of(&receive(eop)), ["open-relay"]);
     let narrow = "accept_any_recipient = true\nremote_ip_ranges = [\"40.92.0.0/24\"]\n";
     assert_eq!(of(&receive(narrow)), ["eop-any-tenant"]);
+    assert_eq!(of(&receive(&narrow.replace("40.92.0.0", "40.93.7.0"))), ["eop-any-tenant"]);
     let friends = "accept_any_recipient = true\ntls = \"mutual\"\ntls_domains = [\"partner.test\"]\n";
     assert!(of(&receive(friends)).is_empty());
     let anybody =

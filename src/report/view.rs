@@ -49,20 +49,11 @@ pub fn rows(counts: &Counts, by: By, would_fail: Option<Rule>) -> Vec<(Key, Coun
     let chosen = counts.rows.iter().filter(|(key, _)| would_fail.is_none_or(|rule| is_hit(key, rule)));
     let mut sums: HashMap<Key, Count> = HashMap::new();
     for (key, count) in chosen {
-        match sums.entry(by.key(key)) {
-            std::collections::hash_map::Entry::Occupied(mut sum) => sum.get_mut().add(count),
-            std::collections::hash_map::Entry::Vacant(place) => {
-                let mut count = count.clone();
-                if !matches!(by, By::All | By::Peer) {
-                    // A name of one peer of many says nothing.
-                    count.helo = None;
-                }
-                place.insert(count);
-            }
-        }
+        sums.entry(by.key(key)).and_modify(|sum| sum.add(count)).or_insert_with(|| count.clone());
     }
     let mut rows: Vec<_> = sums.into_iter().collect();
     if !matches!(by, By::All | By::Peer) {
+        // A name of one peer of many says nothing.
         for (_, count) in &mut rows {
             count.helo = None;
         }

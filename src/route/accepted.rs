@@ -46,6 +46,12 @@ impl AcceptedDomains {
         suffixes(&domain).find_map(|suffix| self.with_subdomains.get(suffix)).copied()
     }
 
+    /// Whether a name in a certificate, `*.` or not, is one of these domains or lies below one: what
+    /// Exchange Online asks of a certificate that is to relay (exchange-edge.md 8.5).
+    pub fn hold_certificate_name(&self, name: &str) -> bool {
+        suffixes(name.strip_prefix("*.").unwrap_or(name)).any(|name| self.class(name).is_some())
+    }
+
     /// The domain that stands for this relay in `postmaster@`.
     pub fn default_domain(&self) -> Option<&str> {
         self.default.as_deref()
@@ -106,6 +112,17 @@ mod tests {
         assert_eq!(d.class("notcontoso.com"), None);
         assert_eq!(d.class("com"), None);
         assert_eq!(d.default_domain(), Some("contoso.com"));
+    }
+
+    #[test]
+    fn names_of_certificates_may_lie_below_a_domain() {
+        let d = domains(&[("contoso.com", AcceptedDomainType::Authoritative)]);
+        for name in ["contoso.com", "*.contoso.com", "a.edge.CONTOSO.com", "edge.contoso.com."] {
+            assert!(d.hold_certificate_name(name), "{name}");
+        }
+        for name in ["notcontoso.com", "com", "*.com", "", "contoso.com.evil.test"] {
+            assert!(!d.hold_certificate_name(name), "{name}");
+        }
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! Choosing the send connector of a recipient (exchange-edge.md 2.3).
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
 use crate::config::{
-    AcceptedDomain, AcceptedDomainType, DomainPattern, Host, LmtpTarget, Routing, SendConnector, Space,
+    AcceptedDomain, AcceptedDomainType, DomainPattern, LmtpTarget, Routing, SendConnector, Space,
 };
 use crate::smtp::Address;
 
@@ -168,35 +167,17 @@ fn via(connector: &Arc<SendConnector>, domain: &str) -> Decision {
 fn next_hop_domain(connector: &SendConnector, domain: &str) -> String {
     match &connector.routing {
         Routing::Dns => domain.to_owned(),
-        Routing::SmartHosts(hosts) => {
-            let names = hosts.iter().map(|h| {
-                let host = DisplayHost(&h.host);
-                h.port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"))
-            });
-            names.collect::<Vec<_>>().join(",")
-        }
+        Routing::SmartHosts(hosts) => hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
         Routing::Maildir(template) => template.clone(),
         Routing::Lmtp(LmtpTarget::Unix(path)) => format!("unix:{}", path.display()),
-        Routing::Lmtp(LmtpTarget::Tcp(host, port)) => format!("{}:{port}", DisplayHost(host)),
-    }
-}
-
-/// A host as queue names show it: addresses in brackets.
-struct DisplayHost<'a>(&'a Host);
-
-impl fmt::Display for DisplayHost<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Host::Name(name) => f.write_str(name),
-            Host::Address(ip) => write!(f, "[{ip}]"),
-        }
+        Routing::Lmtp(LmtpTarget::Tcp(host, port)) => format!("{host}:{port}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{AddressSpace, DomainPattern, ProtocolLogging, SendTls, SmartHost};
+    use crate::config::{AddressSpace, DomainPattern, Host, ProtocolLogging, SendTls, SmartHost};
     use std::time::Duration;
 
     fn connector(name: &str, spaces: &[&str], max: u64) -> SendConnector {

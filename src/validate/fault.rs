@@ -5,9 +5,13 @@ use std::io;
 
 use super::report::{Failure, StepKind};
 use crate::config::SendTls;
+use crate::eop::errors::{self, cannot_connect, communicating};
 use crate::explain::explain;
 use crate::smtp::Reply;
 use crate::tls::{CertificateProblem, HandshakeFailure};
+
+/// A session that did not get as far as its commands; the words are a guess.
+const NO_SESSION: &str = "450 4.4.317 Cannot establish session with remote server";
 
 /// What went wrong.
 #[derive(Debug, Clone)]
@@ -104,35 +108,31 @@ impl Fault {
         if place.step == StepKind::Auth {
             return None;
         }
-        let cannot_connect =
-            |why: &str| format!("450 4.4.317 Cannot connect to remote server [Message={why}]");
-        let no_session =
-            |why: &str| format!("450 4.4.317 Cannot establish session with remote server [Message={why}]");
-        let wrapped = |why: &str| format!("451 4.4.397 Error communicating with target host. -> {why}");
         Some(match self {
-            Self::Dns(_) => "450 4.4.312 DNS query failed".to_owned(),
-            Self::NoAnswer => "450 4.4.315 Connection timed out".to_owned(),
-            Self::Refused => "450 4.4.316 Connection refused [Message=Socket error code 10061]".to_owned(),
+            Self::Dns(_) => errors::DNS_FAILED.to_owned(),
+            Self::NoAnswer => errors::TIMED_OUT.to_owned(),
+            Self::Refused => errors::REFUSED.to_owned(),
             Self::Unreachable(kind, _) => cannot_connect(match kind {
                 io::ErrorKind::HostUnreachable => "SocketError: HostUnreachable",
                 io::ErrorKind::NetworkUnreachable => "SocketError: NetworkUnreachable",
                 _ => "SocketError",
             }),
-            Self::Closed(_) => "450 4.4.318 Connection was closed abruptly".to_owned(),
+            Self::Closed(_) => errors::DROPPED.to_owned(),
             Self::Silent if place.step == StepKind::Banner => cannot_connect("SocketError: TimedOut"),
-            Self::Silent => wrapped("421 4.4.2 Connection dropped due to TimedOut"),
+            Self::Silent => communicating("421 4.4.2 Connection dropped due to TimedOut"),
             Self::Refusal(reply) if !place.step.is_mail() => cannot_connect(&reply.to_line()),
             Self::Refusal(reply) if reply.is_permanent() => reply.to_line(),
-            Self::Refusal(reply) => wrapped(&reply.to_line()),
+            Self::Refusal(reply) => communicating(&reply.to_line()),
             Self::Garbled(_) if place.step.is_mail() => return None,
-            Self::Garbled(_) => "450 4.4.317 Cannot connect to remote server".to_owned(),
+            Self::Garbled(_) => errors::CANNOT_CONNECT.to_owned(),
             Self::NoStarttls => starttls_missing(place.endpoint),
-            Self::SpokeEarly => "450 4.4.317 Cannot establish session with remote server".to_owned(),
-            Self::Handshake(failure) => {
-                no_session(&format!("TLS negotiation failed with error {}", failure.word))
-            }
+            Self::SpokeEarly => NO_SESSION.to_owned(),
+            Self::Handshake(failure) => errors::with_message(
+                NO_SESSION,
+                &format!("TLS negotiation failed with error {}", failure.word),
+            ),
             Self::Certificate(problem) if problem.word == "UntrustedRoot" => cannot_connect("UntrustedRoot"),
-            Self::Certificate(_) => "450 4.7.320 Certificate validation failed".to_owned(),
+            Self::Certificate(_) => errors::CERTIFICATE_FAILED.to_owned(),
             Self::OwnCertificate(_) | Self::OwnName(_) | Self::Credentials(_) | Self::NoMechanism(_) => {
                 return None;
             }
@@ -258,12 +258,11 @@ impl Fault {
 
 /// Exchange Online's words where TLS is required and not offered (exchange-edge.md 8.3).
 fn starttls_missing(endpoint: &str) -> String {
-    format!(
-        "450 4.4.101 Proxy session setup failed on Frontend with '451 4.4.0 Primary target IP address responded \
-         with \"451 5.7.3 STARTTLS is required to send mail.\" Attempted failover to alternate host, but that did \
-         not succeed. Either there are no alternate hosts, or delivery failed to all alternate hosts. The last \
-         endpoint attempted was {endpoint}'"
-    )
+    errors::proxy_failed(&format!(
+        "451 4.4.0 Primary target IP address responded with \"451 5.7.3 STARTTLS is required to send mail.\" \
+         Attempted failover to alternate host, but that did not succeed. Either there are no alternate hosts, or \
+         delivery failed to all alternate hosts. The last endpoint attempted was {endpoint}"
+    ))
 }
 
 fn plain(reply: &Reply) -> String {

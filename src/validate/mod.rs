@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, Host, Routing, SendConnector, SmartHost, ascii_domain};
+use crate::config::{Config, Routing, SendConnector, ascii_domain};
 use crate::message::VALIDATION_SENDER;
 use crate::route::{AcceptedDomains, Decision, RouteTable};
 use crate::send::{ConnectorRuntime, Resolver, Target, targets};
@@ -204,18 +204,10 @@ fn hosts(connector: &SendConnector, domain: &str) -> Result<Vec<(String, SendCon
             .iter()
             .map(|host| {
                 let routing = Routing::SmartHosts(vec![host.clone()]);
-                (label(host), SendConnector { routing, ..connector.clone() })
+                (host.to_string(), SendConnector { routing, ..connector.clone() })
             })
             .collect()),
     }
-}
-
-fn label(host: &SmartHost) -> String {
-    let name = match &host.host {
-        Host::Name(name) => name.clone(),
-        Host::Address(ip) => format!("[{ip}]"),
-    };
-    host.port.map_or(name.clone(), |port| format!("{name}:{port}"))
 }
 
 /// The addresses of one host; none when there are none, which is then on record.

@@ -5,7 +5,11 @@
 //! the last of them. Until then nobody knows of the messages, so this run changes none of them, and
 //! its own segments say nothing about them; so they need not be read.
 
-use std::{collections::VecDeque, sync::Arc, thread};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    thread,
+};
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -59,21 +63,22 @@ impl Drop for Guard<'_> {
 
 fn replay(shared: &Shared, unread: Unread, hand: &Hand) -> Result<RecoveryReport, SpoolError> {
     let disk = &*shared.disk;
-    let Unread { mut segments, tail, big_files, next_id, mut report, .. } = unread;
-    let mut log = Log { ledger: Ledger::default(), waiting: VecDeque::new(), files: Vec::new() };
+    let Unread { mut segments, tail, big_files, next_id, report, .. } = unread;
+    let mut log =
+        Log { ledger: Ledger::default(), waiting: VecDeque::new(), files: Vec::new(), big_files, report };
     let threads = thread::available_parallelism().map_or(1, |n| n.get().min(READERS));
     while !segments.is_empty() {
         go_on(shared)?;
         let group: Vec<_> = segments.drain(..threads.min(segments.len())).collect();
-        for scanned in recover::read(disk, &group, &mut report)? {
-            log.read(scanned, |segment| settle(segment, &big_files, &mut report))?;
+        for scanned in recover::read(disk, &group, &mut log.report)? {
+            log.read(scanned)?;
         }
     }
     for scanned in tail {
-        log.read(scanned, |segment| settle(segment, &big_files, &mut report))?;
+        log.read(scanned)?;
     }
-    log.settled(|segment| settle(segment, &big_files, &mut report))?;
-    let Log { ledger, files, .. } = log;
+    log.settle()?;
+    let Log { ledger, files, big_files, mut report, .. } = log;
     if ledger.next_id() > next_id {
         // An id of this run may name one of these messages. Nothing but a bug leads here.
         return Err(SpoolError::TooLarge("message ids beyond what was reserved"));
@@ -128,32 +133,28 @@ struct Log {
     /// Those of which a later one may say how far they were synced.
     waiting: VecDeque<Scanned>,
     files: Vec<(SegmentHeader, Arc<dyn DiskFile>, u64)>,
+    /// Big files there were before this run.
+    big_files: HashSet<String>,
+    report: RecoveryReport,
 }
 
 impl Log {
     /// The next segment. What it says of the one before decides how that one is settled.
-    fn read(
-        &mut self,
-        scanned: Scanned,
-        settle: impl FnMut(&mut Scanned) -> Result<(), SpoolError>,
-    ) -> Result<(), SpoolError> {
+    fn read(&mut self, scanned: Scanned) -> Result<(), SpoolError> {
         if let Some((number, synced)) = scanned.previous() {
             for earlier in self.waiting.iter_mut().filter(|earlier| earlier.header.number == number) {
                 earlier.synced = earlier.synced.max(synced);
             }
-            self.settled(settle)?;
+            self.settle()?;
         }
         self.waiting.push_back(scanned);
         Ok(())
     }
 
     /// Nothing more can be said about those read so far.
-    fn settled(
-        &mut self,
-        mut settle: impl FnMut(&mut Scanned) -> Result<(), SpoolError>,
-    ) -> Result<(), SpoolError> {
+    fn settle(&mut self) -> Result<(), SpoolError> {
         while let Some(mut segment) = self.waiting.pop_front() {
-            settle(&mut segment)?;
+            settle(&mut segment, &self.big_files, &mut self.report)?;
             self.files.push((segment.header, Arc::clone(&segment.file), segment.end));
             self.ledger.read(segment);
         }
